@@ -1,0 +1,1 @@
+"""Win rate, reward accuracy, drift, and their intervals."""

@@ -1,0 +1,1 @@
+"""Sample replies in batches."""

@@ -1,0 +1,1 @@
+"""One pair loss a file: a pure function of log-probabilities, equations numbered."""

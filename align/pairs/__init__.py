@@ -1,0 +1,1 @@
+"""Read, check, refuse with file and line, split by prompt, tokenise, write with a manifest."""

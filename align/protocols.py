@@ -1,0 +1,104 @@
+"""What a component of each group must offer. One protocol where two files do one job; no base classes.
+
+A component is a frozen dataclass in a file of its own: its fields are its settings, constructing it
+is free, and heavy libraries (torch among them) are imported inside its methods, because checking a
+config builds every component and must stay under two seconds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from torch import Tensor
+
+    from align.run import Run
+    from align.types import (
+        Demonstration,
+        PairLogps,
+        PairLosses,
+        PreferenceRecord,
+        Prompt,
+        Row,
+    )
+
+
+class Source(Protocol):
+    """Where records come from (``dataset=``): rows, and how one row becomes a record."""
+
+    @property
+    def offers(self) -> str:
+        """``pairs`` or ``demonstrations``: what ``record`` returns."""
+
+    def rows(self) -> Iterator[Row]:
+        """The raw rows in order, lazily, each with its location."""
+
+    def record(self, values: Mapping[str, Any]) -> PreferenceRecord | Demonstration:
+        """One row as a record, without id and location (the reader fills them in). Raises ``BadRow``."""
+
+
+@runtime_checkable
+class KnownTruth(Protocol):
+    """A source that knows how its labels were drawn, and so what no reward model can beat."""
+
+    reward: ClassVar[str]
+    """Name of the reward model (in ``reward_models/``) that is the truth."""
+
+    def preference_probability(self, prompt: Prompt, first: str, second: str) -> float:
+        """P(the labeller prefers ``first``), noise included."""
+
+
+class PairLoss(Protocol):
+    """One loss over preference pairs (``loss=``): a pure function of log-probabilities."""
+
+    needs_reference: ClassVar[bool]
+    needs_tokens: ClassVar[bool]
+    couples_batch: ClassVar[bool]
+    """True where one pair's loss depends on the others in its micro-batch (AOT, BCO)."""
+
+    def __call__(self, logps: PairLogps) -> PairLosses: ...
+
+
+class ScoreLoss(Protocol):
+    """One loss over a pair's two scores (``reward_loss=``), for ``stage=reward``."""
+
+    def __call__(self, chosen: Tensor, rejected: Tensor, margin: Tensor | None) -> Tensor:
+        """Per-pair losses (B,) from scores (B,) and margins (B,) in the data's unit, or None."""
+
+
+class Scorer(Protocol):
+    """Something ready to score replies."""
+
+    def score(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> list[float]:
+        """One finite score a reply; the same text scores the same alone and in any batch."""
+
+
+class RewardModel(Protocol):
+    """What can score a reply (``reward=``, in ``reward_models/``); ``prepare`` loads what it needs."""
+
+    def prepare(self) -> Scorer: ...
+
+
+class Stage(Protocol):
+    """One word after ``stage=``: its fields are the groups it uses, ``execute`` is the work."""
+
+    def execute(self, run: Run) -> None: ...
+
+
+class Tracker(Protocol):
+    """Where a run's numbers are mirrored. ``metrics.jsonl`` is written whatever the tracker does."""
+
+    def start(self, run: Run) -> None: ...
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None: ...
+
+    def artifact(self, name: str, kind: str, path: Path) -> None:
+        """Refer to a folder (by path and hash, nothing is uploaded) as this run's product."""
+
+    def finish(self, exit_code: int) -> None: ...

@@ -1,0 +1,1 @@
+"""One loss over a pair's two scores a file, for reward models."""

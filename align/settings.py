@@ -1,0 +1,163 @@
+"""Typed settings: one dataclass a concern, one docstring a field with its meaning and unit.
+
+Every field stands in a yaml of ``conf/`` with the same default (a test compares them).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from align.config import REST, Range
+from align.errors import ConfigError
+from align.protocols import Source
+
+PositiveInt = Annotated[int, Range(low=1)]
+NaturalInt = Annotated[int, Range(low=0)]
+Positive = Annotated[float, Range(low=0, low_open=True)]
+NonNegative = Annotated[float, Range(low=0)]
+Fraction = Annotated[float, Range(low=0, high=1, high_open=True)]
+
+
+@dataclass(frozen=True)
+class ScratchSettings:
+    """A Llama-shaped model with random weights, and a tokenizer trained on the dataset's own text."""
+
+    hidden_size: PositiveInt = 192
+    """Width; divisible by ``heads``."""
+    layers: PositiveInt = 4
+    """Transformer blocks."""
+    heads: PositiveInt = 6
+    """Attention heads."""
+    mlp_size: PositiveInt = 512
+    """Width of the gated feed-forward."""
+    vocab_size: PositiveInt = 2048
+    """Tokens in the byte-level BPE vocabulary, at most (a small text yields fewer)."""
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.heads:
+            raise ConfigError(f"hidden_size={self.hidden_size} is not divisible by heads={self.heads}")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The model that a stage starts from (``model=tiny``, ``model=hf``)."""
+
+    path: str | None = None
+    """A run directory of an earlier stage, a Hugging Face folder, or a Hub name; none builds ``scratch``."""
+    scratch: ScratchSettings | None = None
+    """Shape of the model built on the spot where ``path`` is none."""
+    max_length: PositiveInt = 512
+    """Tokens of prompt and reply together, at most; longer ones follow ``dataset.too_long``."""
+    chat_template: str | None = None
+    """A jinja file, or ``raw`` (contents joined, no markers); none takes the tokenizer's, or a plain one."""
+    dropout: Fraction = 0.0
+    """Dropout probability while training, written to every dropout field that the architecture has."""
+
+    def __post_init__(self) -> None:
+        if self.path is None and self.scratch is None:
+            raise ConfigError("path is none and there is no scratch: give model.path, or take model=tiny")
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """What is trained of the model (``adapter=none``: everything, ``adapter=lora``)."""
+
+    kind: Literal["none", "lora"] = "none"
+    """``lora`` trains low-rank updates (Hu et al. 2021); the reference is then the model without them."""
+    rank: PositiveInt = 16
+    """Rank r of the updates."""
+    alpha: Positive = 32.0
+    """Scale: updates are multiplied by alpha / rank."""
+    dropout: Fraction = 0.0
+    """Dropout probability on the adapter's input."""
+    target_modules: tuple[str, ...] | None = None
+    """Names of the linear layers that get an adapter; none takes all but the heads."""
+
+
+@dataclass(frozen=True)
+class DatasetSettings:
+    """Where records come from, and the rules they are read by; the other keys are the source's own."""
+
+    source: Annotated[Source, REST]
+    """The component named by ``dataset.name``, with its own settings."""
+    bad_rows: Literal["drop", "error"] = "drop"
+    """What a row that cannot make a record does: ``drop`` goes on without it (counted), ``error`` stops."""
+    too_long: Literal["drop", "truncate_left", "error"] = "truncate_left"
+    """What a prompt that leaves no room for its reply does: drop it, cut its oldest tokens, or stop."""
+    test_fraction: Fraction = 0.1
+    """Share of the prompts (not rows) held out for testing."""
+    validation_fraction: Fraction = 0.05
+    """Share of the prompts held out for early stopping."""
+    split_seed: NaturalInt = 0
+    """Draws the split; apart from ``seed``, so that runs over seeds share their test set."""
+    limit: PositiveInt | None = None
+    """Reads this many rows at most; none reads all."""
+
+    def __post_init__(self) -> None:
+        if self.test_fraction + self.validation_fraction >= 1:
+            raise ConfigError("test_fraction + validation_fraction leaves nothing to train on")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a model is trained; the same for every stage."""
+
+    max_steps: PositiveInt | None = None
+    """Optimiser steps; none follows ``epochs``."""
+    epochs: Positive = 1.0
+    """Passes over the training split, where ``max_steps`` is none."""
+    batch_size: PositiveInt = 32
+    """Pairs or examples an optimiser step, over all devices."""
+    micro_batch_size: PositiveInt | None = None
+    """Pairs or examples of one pass on one device; none takes the whole batch. Must divide ``batch_size``."""
+    learning_rate: Positive = 1e-3
+    """Peak learning rate of AdamW."""
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """What the rate does after warm-up: stays, or falls to zero at the last step."""
+    warmup_steps: NaturalInt = 0
+    """Steps over which the rate rises from zero."""
+    weight_decay: NonNegative = 0.0
+    """Decoupled decay, on matrices only (not on norms and biases)."""
+    adam_betas: tuple[Fraction, ...] = (0.9, 0.999)
+    """Decay of AdamW's two moments."""
+    max_grad_norm: Positive = 1.0
+    """Gradients are scaled down to this global norm."""
+    gradient_checkpointing: bool = False
+    """Recomputes activations in the backward pass: less memory, about a third more time."""
+    log_every: PositiveInt = 10
+    """Steps between lines of ``metrics.jsonl``."""
+    save_every: PositiveInt | None = None
+    """Steps between checkpoints; none writes one at the end only (and at SIGTERM)."""
+    keep_checkpoints: PositiveInt = 2
+    """Newest checkpoints that stay on disk; two, so that a damaged newest one has a predecessor."""
+    eval_every: PositiveInt | None = None
+    """Steps between looks at the validation split; none looks at the end of each epoch."""
+    early_stopping: PositiveInt | None = None
+    """Looks without a better validation value before training stops and the best weights are taken."""
+
+    def __post_init__(self) -> None:
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ConfigError(
+                f"micro_batch_size={self.micro_batch_size} does not divide batch_size={self.batch_size}"
+            )
+        if len(self.adam_betas) != 2:
+            raise ConfigError(f"adam_betas takes two numbers, got {len(self.adam_betas)}")
+
+    def accumulation(self) -> int:
+        """Passes an optimiser step on one device; exact by construction."""
+        return self.batch_size // (self.micro_batch_size or self.batch_size)
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How replies are drawn from a policy."""
+
+    max_new_tokens: PositiveInt = 64
+    """Tokens of a reply, at most; one that has not ended by then is cut and marked so."""
+    temperature: NonNegative = 1.0
+    """Divides the logits; 0 takes the most likely token."""
+    top_p: Annotated[float, Range(low=0, high=1, low_open=True)] = 1.0
+    """Samples from the smallest set of tokens that holds this probability."""
+    batch_size: PositiveInt = 64
+    """Replies drawn at once."""

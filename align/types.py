@@ -1,0 +1,224 @@
+"""The nouns that travel between rooms. Standard library, numpy and torch only.
+
+Legend for tensor names: B pairs or replies, T tokens, V vocabulary; ``2B`` is chosen then rejected.
+Log-probabilities are sums over reply tokens in nats unless a name ends in ``_BT``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    TokenIds = NDArray[np.int32]
+
+Role = Literal["system", "user", "assistant"]
+Preferred = Literal["first", "second", "tie", "both_bad"]
+
+RECORD_VERSION = 1
+"""Version of ``PreferenceRecord`` on disk; a reader refuses one that it does not know."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+Prompt = tuple[Message, ...]
+"""A conversation up to the reply: ends with a ``user`` turn (or a ``system`` one), never an assistant's."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a row came from: a file (or Hub name, or generator) and its 1-based line or row number."""
+
+    path: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One reply and who made it. ``sampling`` holds temperature, top_p, seed and the like, as known."""
+
+    text: str
+    model: str | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Who preferred. ``kind`` says how: a person, a model, a plain function, or the order of a file."""
+
+    kind: Literal["human", "model", "function", "file"]
+    name: str
+    version: str | None = None
+
+
+@dataclass(frozen=True)
+class PreferenceRecord:
+    """What is kept on disk of one comparison, ties and all.
+
+    ``margin`` is how much better the preferred reply is, in the source's own unit (a rating or reward
+    difference, >= 0), or None where the source does not say.
+    """
+
+    id: str
+    prompt: Prompt
+    replies: tuple[Reply, Reply]
+    preferred: Preferred
+    judge: Judge
+    margin: float | None = None
+    method: str | None = None
+    location: Location | None = None
+    version: int = RECORD_VERSION
+
+    def pair(self) -> PreferencePair | None:
+        """The decisive view that training sees; None for a tie or two bad replies."""
+        if self.preferred not in ("first", "second"):
+            return None
+        first, second = self.replies
+        chosen, rejected = (first, second) if self.preferred == "first" else (second, first)
+        return PreferencePair(
+            id=self.id,
+            prompt=self.prompt,
+            chosen=chosen.text,
+            rejected=rejected.text,
+            margin=self.margin,
+            location=self.location,
+        )
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """One prompt, the reply that was preferred and the one that was not."""
+
+    id: str
+    prompt: Prompt
+    chosen: str
+    rejected: str
+    margin: float | None = None
+    location: Location | None = None
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One prompt and one reply to imitate (``stage=sft``)."""
+
+    id: str
+    prompt: Prompt
+    reply: str
+    location: Location | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One raw row of a file: its values, or the problem that kept it from being read."""
+
+    location: Location
+    values: Mapping[str, Any] | None
+    problem: tuple[str, str] | None = None
+    """(reason, detail) where the line could not even be parsed; ``values`` is None then."""
+
+
+@dataclass(frozen=True)
+class TokenPair:
+    """A ``PreferencePair`` as tokens. The replies end with the template's end of turn."""
+
+    id: str
+    prompt_ids: TokenIds
+    chosen_ids: TokenIds
+    rejected_ids: TokenIds
+    margin: float | None = None
+
+
+@dataclass(frozen=True)
+class TokenExample:
+    """A ``Demonstration`` as tokens; only ``reply_ids`` count in the loss."""
+
+    id: str
+    prompt_ids: TokenIds
+    reply_ids: TokenIds
+
+
+@dataclass(frozen=True)
+class TokenLogps:
+    """Log-probabilities of reply tokens, one row a reply.
+
+    ``logps_BT`` (nats, float32 or wider) is 0 where ``mask_BT`` (bool) is False.
+    """
+
+    logps_BT: Tensor
+    mask_BT: Tensor
+
+    def sums_B(self) -> Tensor:
+        """Sequence log-probability, in nats."""
+        return self.logps_BT.sum(-1)
+
+    def counts_B(self) -> Tensor:
+        """Reply tokens counted, as the dtype of the log-probabilities."""
+        return self.mask_BT.sum(-1).to(self.logps_BT.dtype)
+
+
+@dataclass(frozen=True)
+class PairLogps:
+    """All that a pair loss sees: summed log-probabilities (B,) in nats, and reply lengths in tokens.
+
+    The reference fields are None for losses that declare ``needs_reference = False``.
+    ``policy_tokens`` and ``reference_tokens`` hold the per-token view, chosen rows then rejected rows
+    (2B, T), for losses that declare ``needs_tokens = True``; None otherwise.
+    """
+
+    policy_chosen: Tensor
+    policy_rejected: Tensor
+    reference_chosen: Tensor | None
+    reference_rejected: Tensor | None
+    chosen_lengths: Tensor
+    rejected_lengths: Tensor
+    policy_tokens: TokenLogps | None = None
+    reference_tokens: TokenLogps | None = None
+
+
+@dataclass(frozen=True)
+class PairLosses:
+    """Per-pair losses (B,), and the implicit rewards (B,) that go to the metrics, detached."""
+
+    losses: Tensor
+    chosen_rewards: Tensor
+    rejected_rewards: Tensor
+
+
+@dataclass(frozen=True)
+class SampledReply:
+    """A reply drawn from a policy: its text, its tokens, and whether it ended by itself."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    ended: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of ``results.json``: a number that can be trusted as far as its interval says.
+
+    ``n`` is how many independent units (prompts, pairs) it rests on; ``method`` names the interval
+    (``wilson``, ``bootstrap``, ...), or ``exact`` where there is none and the bounds are None.
+    """
+
+    metric: str
+    value: float
+    n: int
+    ci_low: float | None
+    ci_high: float | None
+    method: str

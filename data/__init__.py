@@ -1,0 +1,1 @@
+"""Where pairs and prompts come from: one file a source, each a component of ``dataset=``."""
