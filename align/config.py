@@ -173,8 +173,8 @@ def _scalar(hint: Any, value: Any, key: str, problems: Problems) -> Any:
 
 def _component(group: str, value: Any, key: str, problems: Problems, siblings: list[str]) -> Any:
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        names = ", ".join(registry.known(group))
-        problems.add(key, f"takes a section with a name out of: {names}; got {value!r}")
+        options = ", ".join(registry.known(group))
+        problems.add(key, f"takes a section with a name out of: {options}; got {value!r}")
         return None
     own = {name: one for name, one in value.items() if name != "name"}
     try:
