@@ -96,6 +96,9 @@ class Tracker(Protocol):
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
 
+    def summary(self, values: Mapping[str, float]) -> None:
+        """The run's final numbers, those of results.json."""
+
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None: ...
 
     def artifact(self, name: str, kind: str, path: Path) -> None:

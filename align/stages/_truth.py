@@ -1,0 +1,20 @@
+"""What a source with a known truth can say that no other can: the best accuracy any model could reach."""
+
+from __future__ import annotations
+
+from align.evaluation.compare import bayes_accuracy as bayes_result
+from align.pairs.store import TokenStore
+from align.protocols import KnownTruth, Source
+from align.types import PreferencePair, Result
+
+
+def bayes_accuracy(source: Source, items: TokenStore) -> list[Result]:
+    """``reward/bayes_accuracy`` over the same unseen pairs; nothing where the truth is not known."""
+    if not isinstance(source, KnownTruth):
+        return []
+    probabilities = []
+    for i in range(len(items)):
+        pair = items.text(i)
+        assert isinstance(pair, PreferencePair)
+        probabilities.append(source.preference_probability(pair.prompt, pair.chosen, pair.rejected))
+    return [bayes_result("reward/bayes_accuracy", probabilities)]

@@ -1,0 +1,44 @@
+"""Reward model: a scalar head that scores the preferred reply above the other (Bradley-Terry)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from align.protocols import ScoreLoss
+from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from align.run import Run
+
+__all__ = ["Reward"]
+
+
+@dataclass(frozen=True)
+class Reward:
+    """``stage=reward``: a reward model from pairs; its accuracy on unseen pairs beside the Bayes limit."""
+
+    model: ModelSettings
+    adapter: AdapterSettings
+    dataset: DatasetSettings
+    reward_loss: ScoreLoss
+    training: TrainingSettings
+
+    def execute(self, run: Run) -> None:
+        """Writes ``model/`` (a sequence classifier) and ``reward/accuracy`` to results.json."""
+        from align.models.scalar import save_scalar
+        from align.stages._common import fit, open_scalar, pair_accuracy, prepare_data
+        from align.stages._truth import bayes_accuracy
+        from align.training.objectives import Scoring
+
+        scalar = open_scalar(run, self.model, self.adapter, self.dataset)
+        data = prepare_data(run, self.dataset, scalar.chat, self.model, "pairs")
+        objective = Scoring(scalar.model, scalar.pad_id, self.reward_loss)
+
+        def validation_accuracy() -> float:
+            return pair_accuracy("reward/accuracy", objective.scores, data.validation, self.training).value
+
+        fit(run, self.training, scalar.model, objective, data, validate=validation_accuracy)
+        save_scalar(scalar, run.directory / "model")
+        accuracy = pair_accuracy("reward/accuracy", objective.scores, data.test, self.training)
+        run.write_results([accuracy, *bayes_accuracy(self.dataset.source, data.test)])
