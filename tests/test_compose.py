@@ -1,4 +1,4 @@
-"""What is typed on the command line -> a typed run; every mistake in one message, before torch is imported."""
+"""What is typed on the command line -> a typed run, or one message, before torch is imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Typed settings: every mistake is told, all together, with key, value, what is allowed and the near match."""
+"""Typed settings: every mistake is told, with key, value, what is allowed and the near match."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from align.distributed.device import device
 from align.errors import DataError
-from align.evaluation.compare import reward_accuracy
+from align.evaluation.accuracy import accuracy
 from align.models.chat import ChatFormat
-from align.models.policy import Policy, load_policy
+from align.models.policy import Policy, evaluating, load_policy
 from align.models.scalar import ScalarModel, load_scalar
 from align.pairs.prepare import Prepared, prepare, texts
 from align.pairs.store import TokenStore
@@ -28,14 +28,10 @@ ScorePairs = Callable[[list[TokenPair]], tuple[Tensor, Tensor]]
 """Pairs -> something that should be higher for the chosen reply: scores (B,), or implicit rewards (B,)."""
 
 
-def open_policy(
-    run: Run, model: ModelSettings, adapter: AdapterSettings, dataset: DatasetSettings
-) -> Policy:
+def open_policy(run: Run, model: ModelSettings, adapter: AdapterSettings, dataset: DatasetSettings) -> Policy:
     """The policy that a stage trains, with its origin noted in run.json."""
     seed_everything(run.seed)
-    policy = load_policy(
-        model, adapter, texts=lambda: texts(dataset), seed=run.seed, device=device()
-    )
+    policy = load_policy(model, adapter, texts=lambda: texts(dataset), seed=run.seed, device=device())
     _note_model(run, model, policy.chat)
     return policy
 
@@ -45,9 +41,7 @@ def open_scalar(
 ) -> ScalarModel:
     """The reward model that a stage trains, with its origin noted in run.json."""
     seed_everything(run.seed)
-    scalar = load_scalar(
-        model, adapter, texts=lambda: texts(dataset), seed=run.seed, device=device()
-    )
+    scalar = load_scalar(model, adapter, texts=lambda: texts(dataset), seed=run.seed, device=device())
     _note_model(run, model, scalar.chat)
     return scalar
 
@@ -102,28 +96,33 @@ def micro_batches(items: TokenStore, settings: TrainingSettings) -> Iterator[lis
 
 
 def pair_accuracy(
-    metric: str, score: ScorePairs, items: TokenStore, settings: TrainingSettings
-) -> Result:
-    """Share of pairs whose chosen reply is ahead, ties counted half, without gradients."""
+    label: str, model: torch.nn.Module, score: ScorePairs, items: TokenStore, settings: TrainingSettings
+) -> list[Result]:
+    """``<label>/accuracy``, ``ties`` and ``margin`` over unseen pairs, without gradients or dropout."""
     if not len(items):
         raise DataError("the test split is empty: raise dataset.test_fraction, or give more prompts")
-    chosen: list[Tensor] = []
-    rejected: list[Tensor] = []
-    with torch.no_grad():
+    chosen: list[float] = []
+    rejected: list[float] = []
+    with torch.no_grad(), evaluating(model):
         for batch in micro_batches(items, settings):
             ahead, behind = score(batch)
-            chosen.append(ahead.float().cpu())
-            rejected.append(behind.float().cpu())
-    return reward_accuracy(metric, torch.cat(chosen).numpy(), torch.cat(rejected).numpy())
+            chosen.extend(ahead.double().tolist())
+            rejected.extend(behind.double().tolist())
+    clusters = [items.text(i).prompt for i in range(len(items))]
+    return accuracy(chosen, rejected, clusters, label)
 
 
 def held_out(
-    objective: Objective[Any], items: TokenStore, settings: TrainingSettings, names: Mapping[str, str]
+    model: torch.nn.Module,
+    objective: Objective[Any],
+    items: TokenStore,
+    settings: TrainingSettings,
+    names: Mapping[str, str],
 ) -> list[Result]:
     """An objective's own metrics over unseen items: ``names`` maps a metric to its name in results.json."""
     sums = dict.fromkeys(names, 0.0)
     counts = dict.fromkeys(names, 0.0)
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(model):
         for batch in micro_batches(items, settings):
             step = objective(batch)
             for name in names:
@@ -145,5 +144,3 @@ def warn_if_coupled(loss: PairLoss, settings: TrainingSettings) -> None:
             f"are another objective than one of {settings.batch_size}",
             stacklevel=2,
         )
-
-

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from align.evaluation.compare import bayes_accuracy as bayes_result
+from align.evaluation.accuracy import bayes_accuracy as bayes_result
 from align.pairs.store import TokenStore
 from align.protocols import KnownTruth, Source
-from align.types import PreferencePair, Result
+from align.types import PreferencePair, Prompt, Result
 
 
 def bayes_accuracy(source: Source, items: TokenStore) -> list[Result]:
     """``reward/bayes_accuracy`` over the same unseen pairs; nothing where the truth is not known."""
     if not isinstance(source, KnownTruth):
         return []
-    probabilities = []
+    probabilities: list[float] = []
+    prompts: list[Prompt] = []
     for i in range(len(items)):
         pair = items.text(i)
         assert isinstance(pair, PreferencePair)
         probabilities.append(source.preference_probability(pair.prompt, pair.chosen, pair.rejected))
-    return [bayes_result("reward/bayes_accuracy", probabilities)]
+        prompts.append(pair.prompt)
+    return [bayes_result(probabilities, prompts)]

@@ -11,8 +11,9 @@ from align.settings import AdapterSettings, DatasetSettings, ModelSettings, Trai
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from align.pairs.store import TokenStore
     from align.run import Run
-    from align.types import TokenPair
+    from align.types import Result, TokenPair
 
 __all__ = ["Dpo"]
 
@@ -28,7 +29,7 @@ class Dpo:
     training: TrainingSettings
 
     def execute(self, run: Run) -> None:
-        """Writes ``model/``, and ``dpo/pair_accuracy`` (by implicit reward, unseen pairs) to results.json."""
+        """Writes ``model/``, and ``dpo/implicit/accuracy`` (unseen pairs) to results.json."""
         from align.models.policy import save_policy
         from align.stages._common import fit, open_policy, pair_accuracy, prepare_data, warn_if_coupled
         from align.training.objectives import Preference
@@ -42,9 +43,12 @@ class Dpo:
             values = self.loss(objective.logps(items))
             return values.chosen_rewards, values.rejected_rewards
 
+        def unseen(items: TokenStore) -> list[Result]:
+            return pair_accuracy("dpo/implicit", policy.model, implicit_rewards, items, self.training)
+
         def validation_accuracy() -> float:
-            return pair_accuracy("dpo/pair_accuracy", implicit_rewards, data.validation, self.training).value
+            return unseen(data.validation)[0].value
 
         fit(run, self.training, policy.model, objective, data, validate=validation_accuracy)
         save_policy(policy, run.directory / "model")
-        run.write_results([pair_accuracy("dpo/pair_accuracy", implicit_rewards, data.test, self.training)])
+        run.write_results(unseen(data.test))

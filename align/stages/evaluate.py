@@ -33,6 +33,6 @@ class Evaluate:
 
     def execute(self, run: Run) -> None:
         """Writes results.json, samples.jsonl and figures/evaluation.png."""
-        from align.evaluation.policies import compare_policies
+        from align.evaluation.policies import evaluate_policy
 
-        compare_policies(run, self)
+        run.write_results(evaluate_policy(run, self))

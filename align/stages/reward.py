@@ -9,7 +9,9 @@ from align.protocols import ScoreLoss
 from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
 
 if TYPE_CHECKING:
+    from align.pairs.store import TokenStore
     from align.run import Run
+    from align.types import Result
 
 __all__ = ["Reward"]
 
@@ -35,10 +37,12 @@ class Reward:
         data = prepare_data(run, self.dataset, scalar.chat, self.model, "pairs")
         objective = Scoring(scalar.model, scalar.pad_id, self.reward_loss)
 
+        def unseen(items: TokenStore) -> list[Result]:
+            return pair_accuracy("reward", scalar.model, objective.scores, items, self.training)
+
         def validation_accuracy() -> float:
-            return pair_accuracy("reward/accuracy", objective.scores, data.validation, self.training).value
+            return unseen(data.validation)[0].value
 
         fit(run, self.training, scalar.model, objective, data, validate=validation_accuracy)
         save_scalar(scalar, run.directory / "model")
-        accuracy = pair_accuracy("reward/accuracy", objective.scores, data.test, self.training)
-        run.write_results([accuracy, *bayes_accuracy(self.dataset.source, data.test)])
+        run.write_results([*unseen(data.test), *bayes_accuracy(self.dataset.source, data.test)])

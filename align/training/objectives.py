@@ -6,7 +6,7 @@ has the same gradient as the whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -157,5 +157,3 @@ def token_count(items: Sequence[TokenExample | TokenPair]) -> int:
         else:
             total += len(item.prompt_ids) + len(item.reply_ids)
     return total
-
-
