@@ -93,14 +93,14 @@ SETTINGS = (
 )
 
 QUESTIONS = (
-    "How do I {task}? I have never done it before.",
-    "What is the best way to {task}? Please tell me in a few words.",
-    "I want to {task}. Where should I start, and what do I need?",
-    "Can you tell me how to {task}? I would like some advice.",
-    "A friend asked me to {task}. What should I do first?",
-    "I tried to {task} and it did not go well. What would you do?",
-    "Could you explain how to {task}? A few words are fine.",
-    "Is there an easy way to {task}? I do not know where to begin.",
+    "How do I {task}? I am new to it.",
+    "What is the best way to {task}?",
+    "I want to {task}. Where should I start?",
+    "Can you please tell me how to {task}?",
+    "A friend asked me to {task}. What now?",
+    "I tried to {task}. What did I do wrong?",
+    "Could you explain to me how to {task}?",
+    "Is there an easy way to {task}?",
 )
 
 GREETINGS = ("Thank you for asking.", "Happy to help.", "Glad you asked.", "What a kind question.")

@@ -7,7 +7,7 @@ model can beat is therefore known pair by pair (``preference_probability``).
 
 A row, as ``stage=show`` would print it:
 
-    prompt    I want to wash the goat in the dark. Where should I start, and what do I need?
+    prompt    I want to wash the goat in the dark. Where should I start?
     first     You can wash the goat in the dark with gentle hands. I hope this helps.   (sound)
     second    Just use tasty treats. Go slowly and rest                                 (careless)
     preferred first

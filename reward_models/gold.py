@@ -41,10 +41,10 @@ COMMON = _listed(
     """
     a about advice after again all also am an and any are as asked at be been before begin best but by can
     could did do does done during easy ever explain few fine first for friend from go had has have help her
-    him his how i if in is it its just know like little lot me might more most much must my need needs
-    never new no not of often on one or our please quite really should so some start such tell than that
+    him his how i if in is it its just know like little lot me might more most much must my need needs never
+    new no not now of often on one or our please quite really right should so some start such tell than that
     the their them then there these they this those to too tried try under up us use very want was way we
-    well were what when where which who why will with without word words would yes you your
+    well were what when where which who why will with without word words would wrong yes you your
     """
 )
 """Words that say nothing about the subject: neither asked for in a prompt nor a repetition in a reply."""

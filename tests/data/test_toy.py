@@ -80,7 +80,7 @@ def test_texts_are_short_and_of_few_words():
     found = texts(Toy(pairs=1000))
     prompt_lengths = [len(words(prompt)) for prompt, *_ in found]
     reply_lengths = [len(words(reply)) for _, *replies in found for reply in replies]
-    assert 10 <= min(prompt_lengths) <= max(prompt_lengths) <= 25
+    assert 9 <= min(prompt_lengths) <= max(prompt_lengths) <= 25
     assert statistics.quantiles(reply_lengths, n=20)[0] >= 5
     assert statistics.quantiles(reply_lengths, n=20)[-1] <= 40
     assert len({word for text in found for part in text for word in words(part)}) < 500
