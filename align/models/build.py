@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from align.errors import ModelError
 from align.models.source import ModelSource, adapter_task, cannot_load, find_model, read_config
-from align.models.tokenizer import load_tokenizer, train_tokenizer
+from align.models.tokenizer import load_tokenizer, set_template, train_tokenizer
 from align.settings import AdapterSettings, ModelSettings, ScratchSettings
 
 Texts = Callable[[], Iterator[str]]
@@ -44,8 +44,7 @@ def origin(model: ModelSettings, texts: Texts | None) -> Origin:
             )
         tokenizer = train_tokenizer(texts(), model.scratch.vocab_size)
         config, source = scratch_config(model.scratch, tokenizer, model.max_length), None
-        if model.chat_template is not None:
-            raise ModelError("model.chat_template belongs to a loaded model; one from scratch has its own")
+        set_template(tokenizer, model.chat_template)
     else:
         source = find_model(model.path)
         config = read_config(source)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 
@@ -83,7 +82,7 @@ class ChatFormat:
         return self._decode(kept).removeprefix(self._lead)
 
     def render(self, prompt: Prompt, reply: str | None = None) -> str:
-        """The text that the template makes of a prompt (generation prompt included), or of a whole exchange."""
+        """The template's text of a prompt (generation prompt included), or of a whole exchange."""
         if reply is None:
             return self._text(prompt, None, ends=True)
         return self._text((*prompt, Message("assistant", reply)), None, ends=False)
@@ -170,7 +169,8 @@ class ChatFormat:
 
     def _suffix(self, prompt: str, whole: str) -> str:
         if not whole.startswith(prompt):
-            same = len(os.path.commonprefix([prompt, whole]))
+            pairs = enumerate(zip(prompt, whole, strict=False))
+            same = next((place for place, (a, b) in pairs if a != b), len(whole))
             raise ModelError(
                 "the chat template writes the prompt differently once a reply follows: "
                 f"{prompt[same : same + 40]!r} becomes {whole[same : same + 40]!r}; "

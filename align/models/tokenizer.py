@@ -79,7 +79,7 @@ def load_tokenizer(path: str | Path, chat_template: str | None = None) -> PreTra
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"no tokenizer can be loaded from {path}: {_first_line(error)}") from error
     _set_padding(tokenizer)
-    _set_template(tokenizer, path, chat_template)
+    set_template(tokenizer, chat_template)
     return tokenizer
 
 
@@ -115,7 +115,12 @@ def _set_padding(tokenizer: PreTrainedTokenizerBase) -> None:
         tokenizer.add_special_tokens({"pad_token": PAD})
 
 
-def _set_template(tokenizer: Any, path: str | Path, chat_template: str | None) -> None:
+def set_template(tokenizer: Any, chat_template: str | None) -> None:
+    """Writes the template that ``model.chat_template`` asks for into the tokenizer.
+
+    Raises:
+        ModelError: there is no such file, or no token can end a text.
+    """
     if chat_template == "raw":
         tokenizer.chat_template = _filled(templates.RAW, tokenizer)
     elif chat_template is not None:
@@ -126,8 +131,8 @@ def _set_template(tokenizer: Any, path: str | Path, chat_template: str | None) -
     elif tokenizer.chat_template is None:
         tokenizer.chat_template = _filled(templates.PLAIN, tokenizer)
         print(
-            f"{path} brings no chat template: turns are written as 'User:' and 'Assistant:' lines "
-            "(model.chat_template takes a jinja file, or raw)"
+            f"{tokenizer.name_or_path} brings no chat template: turns are written as 'User:' and "
+            "'Assistant:' lines (model.chat_template takes a jinja file, or raw)"
         )
 
 
