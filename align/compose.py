@@ -161,7 +161,9 @@ def _dated_folder(typed: Sequence[Choice]) -> str:
     return f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{stage}"
 
 
-def _typed_run(values: dict[str, Any], command: Sequence[str], steps: Sequence[Run]) -> Run:
+def _typed_run(
+    values: dict[str, Any], command: Sequence[str], steps: Sequence[Run] = (), is_step: bool = False
+) -> Run:
     problems = Problems()
     _refuse_secrets(values, problems)
     common = {
@@ -185,6 +187,7 @@ def _typed_run(values: dict[str, Any], command: Sequence[str], steps: Sequence[R
         config=values,
         config_yaml=OmegaConf.to_yaml(OmegaConf.create(values)),
         command=command,
+        is_step=is_step,
         steps=steps,
     )
 
@@ -229,12 +232,14 @@ def _steps(values: Mapping[str, Any], typed: Sequence[Choice], command: Sequence
         stage = next((c.text for c in [*own[name], *wiring] if c.key == "stage"), name)
         fields = {*field_types(registry.component("stage", stage)), *COMMON}
         mine = [choice for choice in shared if choice.key.split(".")[0] in fields]
+        retyped = {c.key for c in mine if c.is_group} & {c.key for c in wiring if c.is_group}
+        wiring = [c for c in wiring if c.key.split(".")[0] not in retyped]
         used.update(choice.key for choice in mine)
         place = Choice("run.dir", quoted(f"{values['run']['dir']}/{name}"), is_group=False)
         start = Choice("stage", stage, is_group=True)
         try:
             composed = compose(_last_wins([start, *mine, *wiring, *own[name], place]))
-            runs.append(_typed_run(composed, command, ()))
+            runs.append(_typed_run(composed, command, is_step=True))
         except ConfigError as error:
             problems.add(f"steps.{name}", str(error))
     for choice in shared:

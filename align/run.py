@@ -46,6 +46,8 @@ class Run:
     config_yaml: str
     """The same as text, written to config.yaml."""
     command: Sequence[str] = ()
+    is_step: bool = False
+    """Whether a pipeline runs it, which prints the summary at its end."""
     steps: Sequence[Run] = ()
     """A pipeline's steps, each composed as if it were run alone; empty for every other stage."""
     record: dict[str, Any] = field(default_factory=dict)
@@ -104,7 +106,7 @@ class Run:
 
     def write_results(self, results: Sequence[Result]) -> None:
         """Writes results.json and sends the same numbers to the tracker."""
-        from align.report.results import write_results
+        from align.report.files import write_results
 
         write_results(self.directory / "results.json", results)
         self.tracker.summary({result.metric: result.value for result in results})
@@ -136,7 +138,11 @@ class Run:
         )
 
     def _refuse_another(self, found: Mapping[str, Any]) -> None:
-        changed = differences(found.get("config", {}), self.config)
+        changed = [
+            line
+            for line in differences(found.get("config", {}), self.config)
+            if not line.startswith(_CHECKED_BY_CHECKPOINTS)
+        ]
         if changed:
             raise ConfigError(
                 f"run.dir={self.directory} holds a run with other settings, which cannot be continued:\n  "
@@ -155,6 +161,9 @@ class Run:
 
 _NOT_PART_OF_THE_WORK = ("run", "resume", "tracking")
 """Sections that may change between a run and its continuation."""
+
+_CHECKED_BY_CHECKPOINTS = ("training",)
+"""Sections whose change a checkpoint judges itself: a smaller micro-batch may continue, a new rate not."""
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from align.tracking.none import NoTracking
 
 from align.errors import ConfigError, NonFiniteError, Terminated
 from align.run import Run, differences, read_record
-from align.tracking.none import NoTracking
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from align.models.policy import Policy, evaluating, load_policy
 from align.pairs.prepare import Prepared, prepare
 from align.protocols import KnownTruth, RewardModel
 from align.report.console import Progress, say
-from align.report.samples import write_samples
+from align.report.files import write_samples
 from align.run import Run, read_record
 from align.settings import AdapterSettings, ModelSettings, SamplingSettings
 from align.types import Prompt, Result, SampledReply, TokenIds

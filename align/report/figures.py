@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from align.errors import DataError
-from align.pairs.aside import written_aside
+from align.files import written_aside
 from align.report import panels
 from align.report.files import read_metrics, read_results, read_samples
 from align.types import Result

@@ -32,7 +32,14 @@ class Evaluate:
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
 
     def execute(self, run: Run) -> None:
-        """Writes results.json, samples.jsonl and figures/evaluation.png."""
+        """Writes results.json and samples.jsonl, and prints them."""
         from align.evaluation.policies import evaluate_policy
+        from align.report.files import read_samples
+        from align.report.terminal import print_summary
 
-        run.write_results(evaluate_policy(run, self))
+        results = evaluate_policy(run, self)
+        run.write_results(results)
+        samples = run.directory / "samples.jsonl"
+        if not run.is_step:
+            places = {"results": run.directory / "results.json", "samples": samples}
+            print_summary(results, read_samples(samples), places, shown=self.evaluation.shown)

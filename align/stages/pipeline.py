@@ -23,8 +23,8 @@ class Pipeline:
         """Writes the steps' results as one results.json, prints the table, draws figures/pipeline.png."""
         from align.report.console import say, step_heading
         from align.report.figures import pipeline_figure
-        from align.report.results import read_results
-        from align.report.summary import print_summary
+        from align.report.files import read_results, read_samples
+        from align.report.terminal import print_summary
 
         results: list[Result] = []
         for number, step in enumerate(run.steps, start=1):
@@ -37,4 +37,15 @@ class Pipeline:
         run.write_results(results)
         figure = run.directory / "figures" / "pipeline.png"
         pipeline_figure({step.directory.name: step.directory for step in run.steps}, results, figure)
-        print_summary(results, run.directory, figure)
+        samples = run.directory / "evaluate" / "samples.jsonl"
+        places = {
+            **{f"{step.directory.name} model": step.directory / "model" for step in run.steps},
+            "results": run.directory / "results.json",
+            "samples": samples,
+            "figure": figure,
+        }
+        print_summary(
+            results,
+            read_samples(samples) if samples.exists() else (),
+            {name: path for name, path in places.items() if path.exists()},
+        )
