@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from align.errors import DataError
 from align.files import written_aside
@@ -90,7 +91,7 @@ def _save(drawn: Sequence[panels.Panel | None], path: Path, drawn_from: Sequence
     columns = min(len(there), MOST_COLUMNS)
     rows = math.ceil(len(there) / columns)
     size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows)
-    figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
+    figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
     FigureCanvasAgg(figure)
     for index, panel in enumerate(there):
         panel(figure.add_subplot(rows, columns, index + 1))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from align.report.names import measure, reference_of, subject
 from align.types import Result
 
 Panel = Callable[[Any], None]
@@ -26,21 +27,21 @@ _TITLE = 9.5
 _BINS = 30
 
 
-def curves(lines: Sequence[Mapping[str, Any]], name: str, title: str) -> Panel | None:
+def curves(lines: Sequence[Mapping[str, Any]], metric: str, title: str) -> Panel | None:
     """A metric over optimiser steps, and its value on held-out data where there is one."""
     series = {
-        label: [(line["step"], line[key]) for line in lines if isinstance(line.get(key), int | float)]
-        for label, key in (("training", name), ("validation", VALIDATION + name))
+        kind: [(line["step"], line[key]) for line in lines if isinstance(line.get(key), int | float)]
+        for kind, key in (("training", metric), ("validation", VALIDATION + metric))
     }
     if not any(series.values()):
         return None
 
     def draw(ax: Any) -> None:
-        for (label, points), colour in zip(series.items(), (BLUE, ORANGE), strict=True):
+        for (kind, points), colour in zip(series.items(), (BLUE, ORANGE), strict=True):
             if points:
                 steps, values = zip(*points, strict=True)
-                marker = "o" if label == "validation" or len(points) == 1 else None
-                ax.plot(steps, values, color=colour, linewidth=1.4, marker=marker, markersize=3, label=label)
+                marker = "o" if kind == "validation" or len(points) == 1 else None
+                ax.plot(steps, values, color=colour, linewidth=1.4, marker=marker, markersize=3, label=kind)
         if series["validation"]:
             ax.legend(frameon=False, fontsize=_SMALL)
         ax.set_xlabel("optimiser step", fontsize=_SMALL)
@@ -51,18 +52,18 @@ def curves(lines: Sequence[Mapping[str, Any]], name: str, title: str) -> Panel |
 
 def accuracy(results: Sequence[Result]) -> Panel | None:
     """Each reward model's accuracy with its interval, beside chance and the best that is possible."""
-    measured = [result for result in results if result.metric.endswith("/accuracy")]
-    limits = [result.value for result in results if result.metric.endswith("/bayes_accuracy")]
+    measured = [result for result in results if measure(result) == "accuracy"]
+    limits = [result.value for result in results if measure(result) == "bayes_accuracy"]
     if not measured:
         return None
 
     def draw(ax: Any) -> None:
-        _dots(ax, measured, [_label(result) for result in measured])
+        _dots(ax, measured, [subject(result) for result in measured])
         ax.axvline(0.5, color=GREY, linewidth=1, linestyle=":")
         _note(ax, 0.5, "chance")
         if limits:
             ax.axvline(limits[0], color=GREEN, linewidth=1.4, linestyle="--")
-            _note(ax, limits[0], f"best possible {limits[0]:.3f}", GREEN)
+            _note(ax, limits[0], f"best possible {limits[0]:.3f}", GREEN, at_left=True)
         low = min([0.5, *(_bounds(result)[0] for result in measured)])
         high = max([*limits, *(_bounds(result)[1] for result in measured)])
         ax.set_xlim(low - 0.04, min(1.0, high + 0.04) if high < 1 else 1.02)
@@ -76,9 +77,9 @@ def scores(samples: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> P
     """How the scores of each policy's replies are distributed; a line at each mean, its interval shaded."""
     found: dict[str, dict[str, list[float]]] = {}
     for row in samples:
-        for label, reply in row["replies"].items():
+        for policy, reply in row["replies"].items():
             for reward, score in reply.get("scores", {}).items():
-                found.setdefault(reward, {}).setdefault(label, []).append(score)
+                found.setdefault(reward, {}).setdefault(policy, []).append(score)
     if not found:
         return None
     reward, by_policy = next(iter(found.items()))
@@ -87,11 +88,11 @@ def scores(samples: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> P
     def draw(ax: Any) -> None:
         everything = np.concatenate([np.asarray(values) for values in by_policy.values()])
         edges = np.histogram_bin_edges(everything, bins=_BINS)
-        for (label, values), colour in zip(by_policy.items(), _colours(len(by_policy)), strict=True):
+        for (policy, values), colour in zip(by_policy.items(), _colours(len(by_policy)), strict=True):
             ax.hist(values, bins=edges, histtype="stepfilled", color=colour, alpha=0.25)
-            ax.hist(values, bins=edges, histtype="step", color=colour, linewidth=1.4, label=label)
+            ax.hist(values, bins=edges, histtype="step", color=colour, linewidth=1.4, label=policy)
             ax.axvline(float(np.mean(values)), color=colour, linewidth=1.2, linestyle="--")
-            mean = means.get(f"{label}/{reward}_reward")
+            mean = means.get(f"{policy}/{reward}_reward")
             if mean is not None:
                 ax.axvspan(*_bounds(mean), color=colour, alpha=0.25, linewidth=0)
         ax.legend(frameon=False, fontsize=_SMALL)
@@ -104,25 +105,25 @@ def scores(samples: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> P
 
 def wins(results: Sequence[Result]) -> Panel | None:
     """Each policy's win rates with intervals, beside the one half of a policy that changed nothing."""
-    measured = [result for result in results if result.metric.endswith("_win_rate")]
+    measured = [result for result in results if measure(result).endswith("_win_rate")]
     if not measured:
         return None
-    drifts = {_label(result): result.value for result in results if result.metric.endswith("/kl")}
+    reference = reference_of(results)
+    drifts = {subject(result): result.value for result in results if measure(result) == "kl"}
 
     def draw(ax: Any) -> None:
         labels = []
         for result in measured:
-            label = _label(result)
-            judge = result.metric.split("/", maxsplit=1)[-1].removesuffix("_win_rate")
-            moved = f"\nKL {drifts[label]:.1f} nats" if label in drifts else ""
-            labels.append(f"{label}\nby {judge}{moved}")
+            policy, judge = subject(result), measure(result).removesuffix("_win_rate")
+            moved = f"\nKL {drifts[policy]:.1f} nats" if policy in drifts else ""
+            labels.append(f"{policy}\nby {judge}{moved}")
         _dots(ax, measured, labels)
         ax.axvline(0.5, color=GREY, linewidth=1, linestyle=":")
         _note(ax, 0.5, "no better")
         low = min([0.4, *(_bounds(result)[0] - 0.05 for result in measured)])
         ax.set_xlim(max(0.0, low), 1.02)
         ax.set_xlabel("share of prompts won, 95 % interval", fontsize=_SMALL)
-        _plain(ax, "win rate")
+        _plain(ax, f"win rate against {reference}" if reference else "win rate")
 
     return draw
 
@@ -134,32 +135,24 @@ def _dots(ax: Any, results: Sequence[Result], labels: Sequence[str]) -> None:
         ax.plot([low, high], [row, row], color=BLUE, linewidth=2.5, solid_capstyle="butt")
         ax.plot([result.value], [row], color=BLUE, marker="o", markersize=7)
         above = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": _SMALL}
-        ax.annotate(f"{result.value:.3f}", (result.value, row), **above)
+        behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
+        ax.annotate(f"{result.value:.3f}", (result.value, row), bbox=behind, **above)
     ax.set_yticks(range(len(results)), labels, fontsize=_SMALL)
     ax.set_ylim(len(results) - 0.4, -0.6)
 
 
-def _note(ax: Any, x: float, text: str, colour: str = GREY) -> None:
-    """Words beside a vertical line, at the foot of the panel."""
-    ax.annotate(
-        text,
-        (x, 0.03),
-        xycoords=("data", "axes fraction"),
-        xytext=(3, 0),
-        textcoords="offset points",
-        color=colour,
-        fontsize=_SMALL,
-    )
+def _note(ax: Any, x: float, text: str, colour: str = GREY, at_left: bool = False) -> None:
+    """Words beside a vertical line: to its right at the foot, or to its left at the head, of the panel."""
+    side: dict[str, Any] = {"xytext": (-3, 0), "ha": "right"} if at_left else {"xytext": (3, 0), "ha": "left"}
+    place = (x, 0.92 if at_left else 0.03)
+    shared = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": _SMALL}
+    ax.annotate(text, place, color=colour, **shared, **side)
 
 
 def _bounds(result: Result) -> tuple[float, float]:
     low = result.value if result.ci_low is None else result.ci_low
     high = result.value if result.ci_high is None else result.ci_high
     return low, high
-
-
-def _label(result: Result) -> str:
-    return result.metric.split("/", maxsplit=1)[0]
 
 
 def _colours(count: int) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,27 +12,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from align.report.names import compares, in_words, measure, rank, reference_of, subject
 from align.types import Result
-
-WORDS = (
-    (r"accuracy", "accuracy"),
-    (r"bayes_accuracy", "best possible (Bayes)"),
-    (r"ties", "pairs scored alike"),
-    (r"margin", "score of chosen less rejected"),
-    (r"(.+)_reward", r"\1 reward"),
-    (r"(.+)_gain", r"\1 reward gained"),
-    (r"(.+)_win_rate", r"win rate by \1"),
-    (r"longer_rate", "is the longer reply"),
-    (r"kl", "drift (KL, nats a reply)"),
-    (r"kl_k3", "drift, k3 estimate"),
-    (r"length", "length (tokens)"),
-    (r"ended", "ended by itself"),
-    (r"distinct_2", "distinct token pairs"),
-)
-"""The part of a metric's name after the slash, and what a person reads, in the order of the table.
-
-Names that are not here stand as they are, at the end of their group.
-"""
 
 SHOWN_CHARACTERS = 400
 """Characters of a reply or prompt that are shown; what is left out is counted."""
@@ -70,14 +50,14 @@ def summary_table(results: Sequence[Result]) -> Table:
     table.add_column("", ratio=1)
     for name in ("value", "95 % interval", "n"):
         table.add_column(name, justify="right", no_wrap=True)
-    reference = _reference(results)
-    for group in dict.fromkeys(_group(result) for result in results):
-        members = sorted((result for result in results if _group(result) == group), key=_rank)
+    reference = reference_of(results)
+    for group in dict.fromkeys(subject(result) for result in results):
+        members = sorted((result for result in results if subject(result) == group), key=rank)
         table.add_row(Text(_heading(group, members, reference), style="bold"), "", "", "")
         for result in members:
-            words = Text(f"  {in_words(result.metric)}")
+            words = Text(f"  {in_words(result)}")
             table.add_row(words, number(result.value), _interval(result), str(result.n))
-            if result.metric.endswith("/bayes_accuracy"):
+            if measure(result) == "bayes_accuracy":
                 table.add_row("  share of the best possible", _share_of_best(members), "", "")
     return table
 
@@ -112,16 +92,6 @@ def places_table(places: Mapping[str, Path]) -> Table:
     return table
 
 
-def in_words(metric: str) -> str:
-    """``dpo/gold_win_rate`` -> ``win rate by gold``; a name without words stands as it is."""
-    name = metric.split("/", maxsplit=1)[-1]
-    for pattern, words in WORDS:
-        match = re.fullmatch(pattern, name)
-        if match:
-            return match.expand(words)
-    return name
-
-
 def number(value: float) -> str:
     """About four digits: 0.842, 3.142, 27.18, 314.2."""
     decimals = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
@@ -151,33 +121,12 @@ def _reply_heading(label: str, reply: Mapping[str, Any]) -> str:
     return f"{label}: " + ", ".join([*scores, length])
 
 
-def _group(result: Result) -> str:
-    return result.metric.split("/", maxsplit=1)[0] if "/" in result.metric else ""
-
-
-def _rank(result: Result) -> int:
-    name = result.metric.split("/", maxsplit=1)[-1]
-    ranks = (rank for rank, (pattern, _) in enumerate(WORDS) if re.fullmatch(pattern, name))
-    return next(ranks, len(WORDS))
-
-
 def _heading(group: str, members: Sequence[Result], reference: str | None) -> str:
-    if any(result.metric.endswith("/accuracy") for result in members):
+    if any(measure(result) == "accuracy" for result in members):
         return f"{group} model on unseen pairs"
-    if reference is not None and any(_compares(result) for result in members):
+    if reference is not None and any(compares(result) for result in members):
         return f"{group} against {reference}"
     return group or "other"
-
-
-def _compares(result: Result) -> bool:
-    return result.metric.endswith(("_win_rate", "/kl", "_gain"))
-
-
-def _reference(results: Sequence[Result]) -> str | None:
-    """The one policy that is measured but compared with nothing; None where that is not one."""
-    measured = {_group(result) for result in results if result.metric.endswith("/length")}
-    alone = measured - {_group(result) for result in results if _compares(result)}
-    return alone.pop() if len(alone) == 1 else None
 
 
 def _interval(result: Result) -> str:
@@ -187,6 +136,6 @@ def _interval(result: Result) -> str:
 
 
 def _share_of_best(members: Sequence[Result]) -> str:
-    values = {result.metric.split("/", maxsplit=1)[-1]: result.value for result in members}
+    values = {measure(result): result.value for result in members}
     # the best possible is at least a half: it takes the likelier side
     return f"{values['accuracy'] / values['bayes_accuracy']:.1%}" if "accuracy" in values else ""

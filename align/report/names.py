@@ -1,0 +1,65 @@
+"""What a metric's name says: ``dpo/gold_win_rate`` is about dpo, and reads ``win rate by gold``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from align.types import Result
+
+WORDS = (
+    (r"accuracy", "accuracy"),
+    (r"bayes_accuracy", "best possible (Bayes)"),
+    (r"ties", "pairs scored alike"),
+    (r"margin", "score of chosen less rejected"),
+    (r"(.+)_reward", r"\1 reward"),
+    (r"(.+)_gain", r"\1 reward gained"),
+    (r"(.+)_win_rate", r"win rate by \1"),
+    (r"longer_rate", "is the longer reply"),
+    (r"kl", "drift (KL, nats a reply)"),
+    (r"kl_k3", "drift, k3 estimate"),
+    (r"length", "length (tokens)"),
+    (r"ended", "ended by itself"),
+    (r"distinct_2", "distinct token pairs"),
+)
+"""The part of a metric's name after the slash, and what a person reads, in the order of the table.
+
+Names that are not here stand as they are, at the end of their group.
+"""
+
+
+def subject(result: Result) -> str:
+    """What a result is about: the part of its name before the slash (``dpo``), or nothing."""
+    return result.metric.split("/", maxsplit=1)[0] if "/" in result.metric else ""
+
+
+def measure(result: Result) -> str:
+    """What was measured: the part of its name after the slash."""
+    return result.metric.split("/", maxsplit=1)[-1]
+
+
+def in_words(result: Result) -> str:
+    """What was measured as a person reads it; a name without words stands as it is."""
+    for pattern, words in WORDS:
+        match = re.fullmatch(pattern, measure(result))
+        if match:
+            return match.expand(words)
+    return measure(result)
+
+
+def rank(result: Result) -> int:
+    """The result's place within its group."""
+    ranks = (place for place, (pattern, _) in enumerate(WORDS) if re.fullmatch(pattern, measure(result)))
+    return next(ranks, len(WORDS))
+
+
+def compares(result: Result) -> bool:
+    """Whether it sets a policy against a reference."""
+    return measure(result).endswith(("_win_rate", "_gain")) or measure(result) == "kl"
+
+
+def reference_of(results: Sequence[Result]) -> str | None:
+    """The one policy that is measured but compared with nothing; None where that is not one."""
+    measured = {subject(result) for result in results if measure(result) == "length"}
+    alone = measured - {subject(result) for result in results if compares(result)}
+    return alone.pop() if len(alone) == 1 else None
