@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from align.errors import BadRow, DataError
 from align.files import written_aside
@@ -163,6 +164,12 @@ def _check_values(record: PreferenceRecord) -> None:
         raise BadRow(
             "unknown_preference", f"{record.preferred!r}; it is one of {', '.join(get_args(Preferred))}"
         )
-    margin = cast("object", record.margin)
-    if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float) or margin < 0):
+    margin: object = record.margin
+    if margin is not None and not _is_a_margin(margin):
         raise BadRow("bad_margin", f"{margin!r}; it is a number from 0 up, or null")
+
+
+def _is_a_margin(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and value >= 0

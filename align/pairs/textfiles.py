@@ -171,7 +171,7 @@ def _array_rows(path: Path) -> Iterator[Row]:
                     element.clear()
                 elif depth == 1 and mark in (b",", b"]"):
                     if element.strip() or mark == b",":
-                        yield _element(name, begun, bytes(element))
+                        yield _json_row(_start(name, begun, element), bytes(element), ended=True)
                     element.clear()
                     begun, closed = line, mark == b"]"
                     depth -= closed
@@ -184,7 +184,7 @@ def _array_rows(path: Path) -> Iterator[Row]:
         return
     if not closed:
         detail = "the file ends before the array's closing bracket, inside the element that begins here"
-        yield Row(Location(name, begun), None, ("truncated_array", detail))
+        yield Row(_start(name, begun, element), None, ("truncated_array", detail))
 
 
 def _pieces(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
@@ -211,9 +211,10 @@ def _pieces(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     yield bytes(piece), b""
 
 
-def _element(name: str, begun: int, raw: bytes) -> Row:
+def _start(name: str, begun: int, raw: bytes | bytearray) -> Location:
+    """Where the first character that is no blank stands."""
     blank = raw[: len(raw) - len(raw.lstrip())]
-    return _json_row(Location(name, begun + blank.count(b"\n")), raw, ended=True)
+    return Location(name, begun + blank.count(b"\n"))
 
 
 def _header(cells: list[str], location: Location) -> list[str]:
