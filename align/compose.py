@@ -26,6 +26,9 @@ from align.settings import NaturalInt, RunSettings
 COMMON: dict[str, Any] = {"run": RunSettings, "seed": NaturalInt, "resume": bool, "tracking": Tracker}
 """Sections that every stage has."""
 
+_PIPELINE = ("stage", "order", "steps")
+"""Sections that a pipeline reads itself; every other option is for its steps."""
+
 SECRET_KEY = re.compile(
     r"(^|_)(api_?key|secret|password|passwd|auth_token|access_token|hf_token|token)$", re.I
 )
@@ -73,9 +76,10 @@ def run_from(overrides: Sequence[str], command: Sequence[str]) -> Run:
         typed.append(Choice("run.dir", _dated_folder(typed), is_group=False))
     values = compose(typed)
     steps: list[Run] = []
-    if isinstance(values.get("steps"), dict):
+    if "steps" in values:
+        values = compose([choice for choice in typed if choice.key.split(".")[0] in (*COMMON, *_PIPELINE)])
         steps = _steps(values, typed, command)
-        values["steps"] = sorted(values["steps"])
+        values["steps"] = {step.directory.name: dict(step.config) for step in steps}
     return _typed_run(values, command, steps)
 
 
@@ -197,7 +201,7 @@ def _typed_stage(name: str, values: Mapping[str, Any], problems: Problems) -> An
     hints = field_types(cls)
     known = [*hints, *COMMON, "stage"]
     for key, value in values.items():
-        if key in known or value is None:
+        if key in known or key == "steps" or value is None:
             continue
         if key in groups():
             problems.add(key, f"stage={name} does not use a {key}; leave out {key}=...")
@@ -223,7 +227,7 @@ def _steps(values: Mapping[str, Any], typed: Sequence[Choice], command: Sequence
     """
     problems = Problems()
     names = list(values["order"])
-    shared = [c for c in typed if c.key.split(".")[0] not in ("stage", "steps", "run", "order")]
+    shared = [c for c in typed if c.key.split(".")[0] not in (*_PIPELINE, "run")]
     own = _typed_for_steps(typed, names, problems)
     used: set[str] = set()
     runs = []
@@ -266,9 +270,11 @@ def _typed_for_steps(
 
 
 def _as_choices(values: Mapping[str, Any]) -> list[Choice]:
-    """Nested values from yaml as overrides; a text value of a group is a choice of its file."""
+    """Nested values from yaml as overrides; a group's ``name`` is a choice of its file."""
+    named = {f"{group}.name": group for group in groups()}
     return [
-        parse(f"{key}={value if key in groups() else quoted(value)}") for key, value in flat(values).items()
+        parse(f"{named[key]}={value}" if key in named else f"{key}={quoted(value)}")
+        for key, value in flat(values).items()
     ]
 
 

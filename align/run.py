@@ -141,7 +141,7 @@ class Run:
         changed = [
             line
             for line in differences(found.get("config", {}), self.config)
-            if not line.startswith(_CHECKED_BY_CHECKPOINTS)
+            if not line.startswith(_JUDGED_ELSEWHERE)
         ]
         if changed:
             raise ConfigError(
@@ -162,8 +162,8 @@ class Run:
 _NOT_PART_OF_THE_WORK = ("run", "resume", "tracking")
 """Sections that may change between a run and its continuation."""
 
-_CHECKED_BY_CHECKPOINTS = ("training",)
-"""Sections whose change a checkpoint judges itself: a smaller micro-batch may continue, a new rate not."""
+_JUDGED_ELSEWHERE = ("training", "steps")
+"""Checkpoints judge a change of training (a smaller micro-batch may continue), steps judge their own."""
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

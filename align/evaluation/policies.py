@@ -15,6 +15,7 @@ from align.errors import DataError
 from align.evaluation.compare import Answers, compare, sample_rows
 from align.evaluation.drift import drift
 from align.generation.local import sample_tokens
+from align.models.batch import TokenIds
 from align.models.forward import reply_logps
 from align.models.policy import Policy, evaluating, load_policy
 from align.pairs.prepare import Prepared, prepare
@@ -23,7 +24,7 @@ from align.report.console import Progress, say
 from align.report.files import write_samples
 from align.run import Run, read_record
 from align.settings import AdapterSettings, ModelSettings, SamplingSettings
-from align.types import Prompt, Result, SampledReply, TokenIds
+from align.types import Prompt, Result, SampledReply
 
 if TYPE_CHECKING:
     from align.stages.evaluate import Evaluate

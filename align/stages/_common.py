@@ -15,7 +15,8 @@ from align.evaluation.accuracy import accuracy
 from align.models.chat import ChatFormat
 from align.models.policy import Policy, evaluating, load_policy
 from align.models.scalar import ScalarModel, load_scalar
-from align.pairs.prepare import Prepared, prepare, texts
+from align.pairs.prepare import Prepared, prepare
+from align.pairs.read import texts
 from align.pairs.store import TokenStore
 from align.protocols import PairLoss
 from align.run import Run

@@ -17,7 +17,7 @@ class Pipeline:
     """``stage=pipeline``: runs the steps in ``order``; a step's own options stand under ``steps.NAME``."""
 
     order: tuple[str, ...]
-    steps: tuple[str, ...] = ()
+    """Names of the steps; a name that is no stage's gives its stage as ``steps.NAME.stage``."""
 
     def execute(self, run: Run) -> None:
         """Writes the steps' results as one results.json, prints the table, draws figures/pipeline.png."""
