@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, overload
 
 import numpy as np
+from tqdm import tqdm
 
-from align.errors import BadRow, DataError
+from align.errors import BadRow, DataError, ModelError
 from align.pairs.read import Wants, examples, report_for
 from align.pairs.report import DataReport
 from align.pairs.split import SPLITS
@@ -90,7 +91,10 @@ def prepare(
     try:
         with ExitStack() as stack:
             write = {split: stack.enter_context(store_writer(path, kind)) for split, path in paths.items()}
-            for split, text, at in examples(dataset, report, wants):
+            rows = examples(dataset, report, wants)
+            # on a terminal, and only where it takes longer than a second
+            bar = tqdm(rows, f"reading {report.dataset}", unit=" rows", delay=1, disable=None, leave=False)
+            for split, text, at in bar:
                 try:
                     tokens, cut = _fit(_tokens(text, chat), max_length, dataset.too_long, at)
                 except BadRow as bad:
@@ -118,21 +122,23 @@ def prepare(
 
 
 def _tokens(text: PreferencePair | Demonstration, chat: Chat) -> TokenPair | TokenExample:
-    """Raises ``BadRow`` where a side has no tokens, or both replies have the same ones."""
-    prompt_ids = chat.prompt_ids(text.prompt)
+    """Raises ``BadRow``: a side has no tokens, both replies have the same, the template refuses the row."""
+    try:
+        prompt_ids = chat.prompt_ids(text.prompt)
+        texts = (text.reply,) if isinstance(text, Demonstration) else (text.chosen, text.rejected)
+        replies = [chat.reply_ids(text.prompt, one) for one in texts]
+    except ModelError as error:
+        raise BadRow("refused_by_template", str(error)) from error
     if not len(prompt_ids):
         raise BadRow("no_prompt_tokens", "the tokenizer makes no token of the prompt")
-    tokens: TokenPair | TokenExample
-    if isinstance(text, Demonstration):
-        tokens = TokenExample(text.id, prompt_ids, chat.reply_ids(text.prompt, text.reply))
-    else:
-        chosen_ids, rejected_ids = (chat.reply_ids(text.prompt, one) for one in (text.chosen, text.rejected))
-        if np.array_equal(chosen_ids, rejected_ids):
-            raise BadRow("same_tokens", "the two replies differ, but not in their tokens")
-        tokens = TokenPair(text.id, prompt_ids, chosen_ids, rejected_ids, text.margin)
-    if not all(map(len, _replies(tokens))):
+    if not all(map(len, replies)):
         raise BadRow("no_reply_tokens", "the tokenizer makes no token of a reply")
-    return tokens
+    if isinstance(text, Demonstration):
+        return TokenExample(text.id, prompt_ids, reply_ids=replies[0])
+    chosen_ids, rejected_ids = replies
+    if np.array_equal(chosen_ids, rejected_ids):
+        raise BadRow("same_tokens", "the two replies differ, but not in their tokens")
+    return TokenPair(text.id, prompt_ids, chosen_ids, rejected_ids, text.margin)
 
 
 def _fit(

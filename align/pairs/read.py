@@ -161,9 +161,10 @@ def _limited(dataset: DatasetSettings) -> Iterator[Row]:
 def _refuse_demonstrations(dataset: DatasetSettings) -> None:
     if dataset.source.offers == "pairs":
         return
-    names = registry.known("dataset")
     offering = [
-        name for name in names if getattr(registry.component("dataset", name), "offers", "") == "pairs"
+        name
+        for name in registry.known("dataset")
+        if getattr(registry.component("dataset", name), "offers", None) != "demonstrations"
     ]
     raise ConfigError(
         f"dataset={source_name(dataset)} offers demonstrations, and this stage needs preference pairs. "

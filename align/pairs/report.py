@@ -55,6 +55,7 @@ class DataReport:
             DataError: a few bad rows were seen and ``bad_rows=error``.
         """
         self.refused[reason] += 1
+        detail = _printable(detail)
         line = f"{at}: {reason}: {detail}" if detail else f"{at}: {reason}"
         self._examples.setdefault(reason, f"{at} ({detail})" if detail else str(at))
         self._list("refused", at, reason, detail)
@@ -141,3 +142,9 @@ class DataReport:
             f"dataset {self.dataset}: {least}{self._bad} bad rows and dataset.bad_rows=error:\n  {rows}\n"
             f"Mend them, or go on without them: dataset.bad_rows=drop"
         )
+
+
+def _printable(text: str) -> str:
+    """What a row says about itself, fit for a terminal: short, no control characters or halves of one."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:400])
+    return shown if len(text) <= 400 else shown + "..."

@@ -127,7 +127,7 @@ def store_writer(
     with written_aside(path) as file, pyarrow.ipc.new_file(file, schema) as arrow:
 
         def flush() -> None:
-            arrow.write_batch(pyarrow.RecordBatch.from_pylist(rows, schema=schema))
+            arrow.write_batch(_batch(rows, schema))
             rows.clear()
 
         def write(text: PreferencePair | Demonstration, tokens: TokenPair | TokenExample) -> None:
@@ -153,6 +153,21 @@ def _row(text: PreferencePair | Demonstration, tokens: TokenPair | TokenExample)
     else:
         row |= {"reply": text.reply}
     return row | {name: ids for name, ids in vars(tokens).items() if name.endswith("_ids")}
+
+
+def _batch(rows: list[dict[str, Any]], schema: Any) -> Any:
+    import pyarrow
+
+    columns = []
+    for field in schema:
+        values = [row[field.name] for row in rows]
+        if pyarrow.types.is_list(field.type):
+            # token arrays are laid end to end as they are, not taken apart into Python integers
+            ends = np.cumsum([0, *map(len, values)], dtype=np.int32)
+            columns.append(pyarrow.ListArray.from_arrays(ends, np.concatenate(values).astype(np.int32)))
+        else:
+            columns.append(pyarrow.array(values, field.type))
+    return pyarrow.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _schema(kind: type[PreferencePair | Demonstration]) -> Any:

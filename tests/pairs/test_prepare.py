@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from byte_chat import END, ByteChat, settings
 
-from align.errors import DataError
+from align.errors import DataError, ModelError
 from align.pairs.prepare import prepare
 from align.pairs.read import records, report_for, texts
 from align.pairs.store import ROWS, TokenStore
@@ -136,32 +136,33 @@ def test_too_long_error_stops_at_the_first(read, tmp_path):
         read("preference", path=path, max_length=11, too_long="error", **ALL_TRAIN)
 
 
+def no_tokens(*_):
+    return np.zeros(0, dtype=np.int32)
+
+
+def refuses(*_):
+    raise ModelError("roles must alternate")
+
+
+def deaf(*_):
+    return np.ones(3, dtype=np.int32)
+
+
 @pytest.mark.parametrize(
-    ("method", "reason"),
+    ("method", "answer", "reason"),
     [
-        ("prompt_ids", "no_prompt_tokens"),
-        ("reply_ids", "same_tokens"),
+        ("prompt_ids", no_tokens, "no_prompt_tokens"),
+        ("prompt_ids", refuses, "refused_by_template"),
+        ("reply_ids", refuses, "refused_by_template"),
+        ("reply_ids", no_tokens, "no_reply_tokens"),
+        ("reply_ids", deaf, "same_tokens"),
     ],
 )
-def test_an_example_without_tokens_is_refused(method, reason, tmp_path):
-    class Mute(ByteChat):
-        pass
-
-    setattr(Mute, method, lambda *_: np.zeros(0, dtype=np.int32))
+def test_a_row_that_the_tokenizer_cannot_take_is_refused(method, answer, reason, tmp_path):
+    chat = type("Chat", (ByteChat,), {method: answer})()
     dataset = settings("preference", path=write(tmp_path / "a.jsonl", LONG[:1]), **ALL_TRAIN)
     with pytest.raises(DataError, match=f"{reason} 1, first at"):
-        prepare(dataset, Mute(), 100, tmp_path, "pairs", lambda _: None)
-
-
-def test_a_reply_without_tokens_is_refused(tmp_path):
-    class Mute(ByteChat):
-        def reply_ids(self, prompt, reply):
-            return np.zeros(0, dtype=np.int32)
-
-    rows = [{"prompt": "a", "completion": "b"}]
-    dataset = settings("demonstrations", path=write(tmp_path / "a.jsonl", rows), **ALL_TRAIN)
-    with pytest.raises(DataError, match="no_reply_tokens 1, first at"):
-        prepare(dataset, Mute(), 100, tmp_path, "demonstrations", lambda _: None)
+        prepare(dataset, chat, 100, tmp_path, "pairs", lambda _: None)
 
 
 def test_pairs_give_each_chosen_reply_once_as_a_demonstration(read, tmp_path):
@@ -214,3 +215,16 @@ def test_every_bad_row_is_listed_however_many(read, tmp_path):
     read("preference", path=str(path), **ALL_TRAIN)
     assert read.refusals() == [(line, "missing_key") for line in range(2, 30_002)]
     assert sum(map(len, read.said)) < 800
+
+
+def test_what_a_row_says_about_itself_is_fit_for_a_terminal(read, tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"prompt": "a", "\\ud800\\u001b[31m": 1}\n' + json.dumps({"k" * 5000: 1}) + "\n")
+    with pytest.raises(DataError) as error:
+        read("preference", path=str(path))
+    message = str(error.value)
+    message.encode()
+    assert "\x1b" not in message
+    assert "\\ud800\\x1b[31m" in message
+    details = [row["detail"] for row in read.report()["rows"]]
+    assert max(map(len, details)) < 420
