@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors import SafetensorError
 from transformers import LlamaConfig, PreTrainedConfig, PreTrainedTokenizerBase
-from transformers.utils import logging
+from transformers.utils import logging as hf_logging
 
 from align.errors import ModelError
 from align.models.source import ModelSource, adapter_task, cannot_load, find_model, read_config
@@ -154,18 +155,18 @@ def with_adapter(base: Any, origin: Origin, adapter: AdapterSettings, task: str,
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """transformers' and peft's bars and warnings off: what they say (missing weights) is checked here."""
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    """Libraries' bars and warnings off: what they say (weights are missing, say) is checked here."""
+    bars, level = hf_logging.is_progress_bar_enabled(), logging.root.manager.disable
+    hf_logging.disable_progress_bar()
+    logging.disable(max(level, logging.WARNING))  # all loggers: saving imports DeepSpeed, which talks as well
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.set_verbosity(level)
+        logging.disable(level)
         if bars:
-            logging.enable_progress_bar()
+            hf_logging.enable_progress_bar()
 
 
 @contextmanager
