@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import GenerationConfig
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessorList
 
-from align.errors import ModelError
+from align.errors import ModelError, NonFiniteError
 from align.models.build import seeded
 from align.models.policy import Policy, evaluating
 from align.models.save import plain_model
@@ -37,6 +38,7 @@ def sample_replies(
 
     Raises:
         ModelError: a prompt and its reply together have more tokens than the model has positions for.
+        NonFiniteError: the policy's logits are NaN or infinite.
     """
     return sample_tokens(
         policy, [policy.chat.prompt_ids(prompt) for prompt in prompts], settings, seed, progress
@@ -59,7 +61,7 @@ def sample_tokens(
     # by length, so that a batch holds little padding; ties keep the prompts' order
     order = sorted(range(len(prompt_ids)), key=lambda row: len(prompt_ids[row]))
     replies: dict[int, SampledReply] = {}
-    with torch.inference_mode(), evaluating(policy.model), _no_defaults(policy) as model, seeded(seed):
+    with torch.no_grad(), evaluating(policy.model), _no_defaults(policy) as model, seeded(seed):
         for start in range(0, len(order), settings.batch_size):
             rows = order[start : start + settings.batch_size]
             drawn = _draw(policy, model, [prompt_ids[row] for row in rows], settings)
@@ -83,6 +85,7 @@ def _draw(
         input_ids=torch.from_numpy(input_ids).to(policy.device),
         attention_mask=torch.from_numpy(attention_mask).to(policy.device),
         generation_config=_config(policy, settings),
+        logits_processor=LogitsProcessorList([_refuse_non_finite]),
     )
     return [_reply(policy, ids) for ids in written[:, width:].tolist()]
 
@@ -100,6 +103,13 @@ def _config(policy: Policy, settings: SamplingSettings) -> GenerationConfig:
     return GenerationConfig(
         **common, do_sample=True, temperature=settings.temperature, top_p=settings.top_p, top_k=0
     )
+
+
+def _refuse_non_finite(input_ids: Tensor, logits_BV: Tensor) -> Tensor:
+    """Before a NaN is drawn from: as the largest logit it would pass for token 0."""
+    if not logits_BV.isfinite().all():
+        raise NonFiniteError(f"the logits of the policy are not finite at position {input_ids.shape[1]}")
+    return logits_BV
 
 
 def _reply(policy: Policy, ids: list[int]) -> SampledReply:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,8 +12,9 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from safetensors import SafetensorError
 from transformers import LlamaConfig, PreTrainedConfig, PreTrainedTokenizerBase
-from transformers.utils import logging
+from transformers.utils import logging as hf_logging
 
 from align.errors import ModelError
 from align.models.source import ModelSource, adapter_task, cannot_load, find_model, read_config
@@ -31,7 +34,7 @@ class Origin:
 
 
 def origin(model: ModelSettings, texts: Texts | None) -> Origin:
-    """Config (dropout and padding written) and tokenizer of the model that the settings ask for.
+    """Config (dropout written) and tokenizer of the model that the settings ask for.
 
     Raises:
         ModelError: nothing at ``model.path``; no text to train a tokenizer on; more tokens than the
@@ -56,9 +59,6 @@ def origin(model: ModelSettings, texts: Texts | None) -> Origin:
             f"give model.max_length={positions} or less"
         )
     _write_dropout(config, model.dropout)
-    # transformers finds the last token of a text by this id, and a checkpoint of ours must score alone
-    config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    config.pad_token_id = tokenizer.pad_token_id
     return Origin(config, tokenizer, source)
 
 
@@ -111,10 +111,14 @@ def load_weights(auto: Any, origin: Origin, seed: int, **more: Any) -> tuple[Any
                 output_loading_info=True,
                 **more,
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise cannot_load(origin.source.weights, error) from error
     missing = set(info["missing_keys"]) | {entry[0] for entry in info["mismatched_keys"]}
     _make_room(built, len(origin.tokenizer))
+    # transformers finds the last token of a text by this id, and a checkpoint of ours must score alone;
+    # not before loading: the id may lie in a row that was just added
+    for part in (built.config, built.config.get_text_config()):
+        part.pad_token_id = origin.tokenizer.pad_token_id
     return built, missing
 
 
@@ -137,7 +141,7 @@ def with_adapter(base: Any, origin: Origin, adapter: AdapterSettings, task: str,
         lora_dropout=adapter.dropout,
         target_modules=list(adapter.target_modules) if adapter.target_modules else "all-linear",
     )
-    with seeded(seed):
+    with seeded(seed), quiet():
         try:
             adapted = get_peft_model(base, config)
         except ValueError as error:
@@ -151,16 +155,18 @@ def with_adapter(base: Any, origin: Origin, adapter: AdapterSettings, task: str,
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """transformers' bars and warnings off: what they say (missing weights) is checked here."""
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    """Libraries' bars and warnings off: what they say (weights are missing, say) is checked here."""
+    bars, level = hf_logging.is_progress_bar_enabled(), logging.root.manager.disable
+    hf_logging.disable_progress_bar()
+    logging.disable(max(level, logging.WARNING))  # all loggers: saving imports DeepSpeed, which talks as well
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
-        logging.set_verbosity(level)
+        logging.disable(level)
         if bars:
-            logging.enable_progress_bar()
+            hf_logging.enable_progress_bar()
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path) 
         base.save_pretrained(aside, state_dict=merged_state(model))
         tokenizer.save_pretrained(aside)
     if isinstance(model, PeftModel):
-        with whole_folder(directory.with_name("adapter")) as aside:
+        with quiet(), whole_folder(directory.with_name("adapter")) as aside:
             # "auto" would ask the Hub how large the base's vocabulary is
             model.save_pretrained(aside, save_embedding_layers=False)
             tokenizer.save_pretrained(aside)

@@ -103,7 +103,7 @@ def _set_padding(tokenizer: PreTrainedTokenizerBase) -> None:
     if tokenizer.pad_token is not None and tokenizer.pad_token not in ends:
         return
     used = {*ends, tokenizer.bos_token, tokenizer.cls_token, tokenizer.mask_token, tokenizer.unk_token}
-    special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    special = [token.content for _, token in sorted(tokenizer.added_tokens_decoder.items()) if token.special]
     spare = [token for token in special if token not in used and _SPARE.search(token)]
     unknown = tokenizer.unk_token
     if spare:
