@@ -49,7 +49,7 @@ class Toy:
     """Different prompts, each about another combination of verb, noun and setting."""
     seed: NaturalInt = 0
     """Draws prompts, replies and labels; apart from the run's ``seed``, which draws weights and batches."""
-    temperature: NonNegative = 0.5
+    temperature: NonNegative = 0.4
     """Scale of the labeller's noise in units of gold reward (Bradley-Terry); 0 always follows the gold."""
     flip_rate: Annotated[float, Range(low=0, high=0.5)] = 0.05
     """Share of the labels that are turned round after all, whatever the replies."""

@@ -78,15 +78,15 @@ class Gold:
     The labels of ``dataset=toy`` are drawn with the defaults; other weights score by another taste.
     """
 
-    answer: Annotated[float, Range(low=0)] = 3.0
+    answer: Annotated[float, Range(low=0)] = 2.0
     """Reward for taking up everything that was asked."""
-    manners: Annotated[float, Range(low=0)] = 1.0
+    manners: Annotated[float, Range(low=0)] = 1.5
     """Reward for two courtesies and no rude word."""
     reason: Annotated[float, Range(low=0)] = 1.0
     """Reward for exactly one reason."""
     length: Annotated[float, Range(low=0)] = 1.0
     """Reward for a reply of ``best_words`` words."""
-    repetition: Annotated[float, Range(low=0)] = 3.0
+    repetition: Annotated[float, Range(low=0)] = 2.0
     """Taken off a reply in proportion to what it repeats."""
     ending: Annotated[float, Range(low=0)] = 0.5
     """Reward for ending like a sentence."""

@@ -46,7 +46,7 @@ def test_a_good_reply_by_hand():
     seen = features(QUESTION, GOOD)
     assert (seen.answer, seen.manners, seen.reason, seen.repetition, seen.ending) == (1, 1, 1, 0, 1)
     assert seen.length == pytest.approx(0.84)
-    assert gold_reward(QUESTION, GOOD, Gold()) == pytest.approx(3 + 1 + 1 + 0.84 - 0 + 0.5)
+    assert gold_reward(QUESTION, GOOD, Gold()) == pytest.approx(2 + 1.5 + 1 + 0.84 - 0 + 0.5)
 
 
 @pytest.mark.parametrize(
@@ -184,10 +184,10 @@ def test_a_prompt_without_its_reply_is_refused():
     reply=st.text() | st.lists(st.sampled_from([*RUDE, *COURTESIES, *REASONS])).map(" ".join),
 )
 def test_any_text_has_a_finite_bounded_reward(question: str, reply: str):
-    """By the default weights: at least -1 - 1 - 3 - 3 (manners, reason, length, repetition), at most 6.5."""
+    """By the default weights: at least -1.5 - 1 - 3 - 2 (manners, reason, length, repetition), at most 6."""
     reward = gold_reward(question, reply, Gold())
     assert math.isfinite(reward)
-    assert -8 <= reward <= 6.5
+    assert -7.5 <= reward <= 6
     assert reward == gold_reward(question, reply, Gold())
 
 
