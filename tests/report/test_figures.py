@@ -1,0 +1,178 @@
+"""Figures hold the data they are drawn from: every series is read back from the axes."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from align.errors import DataError
+from align.report.figures import pipeline_figure, reward_figure, training_figure
+from align.report.files import write_results, write_samples
+from align.types import Result
+
+ACCURACY = Result("reward/accuracy", 0.8, 400, 0.757, 0.836, "wilson")
+BAYES = Result("reward/bayes_accuracy", 0.85, 400, 0.84, 0.86, "bootstrap")
+WIN = Result("dpo/gold_win_rate", 0.75, 200, 0.686, 0.805, "wilson")
+RESULTS = [
+    ACCURACY,
+    BAYES,
+    Result("sft/gold_reward", 1.0, 3, 0.5, 1.5, "bootstrap"),
+    Result("sft/length", 17.0, 3, 16.0, 18.0, "bootstrap"),
+    Result("dpo/gold_reward", 2.0, 3, 1.5, 2.5, "bootstrap"),
+    WIN,
+    Result("dpo/kl", 7.06, 200, 6.5, 7.75, "bootstrap"),
+]
+SCORES = {"sft": [0.0, 1.0, 2.0], "dpo": [1.0, 2.0, 3.0]}
+
+
+@pytest.fixture(scope="module")
+def run_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Three training steps of four logged points each, and an evaluation of three prompts."""
+    tmp_path = tmp_path_factory.mktemp("runs")
+    for index, step in enumerate(("sft", "reward", "dpo")):
+        rows = [{"step": 10 * n, "loss": index + 1 / n, "learning_rate": 0.1} for n in range(1, 5)]
+        rows[1] |= {"validation/loss": 2.5}
+        rows[3] |= {"validation/loss": 2.0, "accuracy": 0.7}
+        (tmp_path / step).mkdir()
+        (tmp_path / step / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    samples = [
+        {
+            "prompt": [],
+            "replies": {name: {"text": "", "scores": {"gold": SCORES[name][n]}} for name in SCORES},
+        }
+        for n in range(3)
+    ]
+    write_samples(tmp_path / "evaluate" / "samples.jsonl", samples)
+    return {step: tmp_path / step for step in ("sft", "reward", "dpo", "evaluate")}
+
+
+@pytest.fixture(scope="module")
+def drawn(run_dirs: dict[str, Path]) -> tuple[Any, Path]:
+    """The pipeline's figure and the file that it was written to."""
+    path = run_dirs["sft"].parent / "figures" / "pipeline.png"
+    return pipeline_figure(run_dirs, RESULTS, path), path
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height from the PNG's header."""
+    head = path.read_bytes()[:24]
+    assert head[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", head[16:24])
+    return width, height
+
+
+def _panel(figure: Any, title: str) -> Any:
+    return next(ax for ax in figure.axes if ax.get_title(loc="left") == title)
+
+
+def _points(line: Any) -> list[tuple[float, float]]:
+    return [tuple(point) for point in np.asarray(line.get_xydata()).tolist()]
+
+
+def test_pipeline_figure_is_one_page_of_six(drawn: tuple[Any, Path]) -> None:
+    """Three columns of 3.4 inches and two rows of 2.7, at 150 dots an inch."""
+    figure, path = drawn
+    assert _size(path) == (1530, 810)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == [
+        "sft: loss",
+        "reward: loss",
+        "dpo: loss",
+        "reward model: accuracy",
+        "gold reward",
+        "win rate against sft",
+    ]
+
+
+def test_curves_are_the_lines_of_metrics(drawn: tuple[Any, Path]) -> None:
+    training, validation = _panel(drawn[0], "reward: loss").lines
+    assert _points(training) == [(10, 2.0), (20, 1.5), (30, 1 + 1 / 3), (40, 1.25)]
+    assert _points(validation) == [(20, 2.5), (40, 2.0)]
+    assert (training.get_label(), validation.get_label()) == ("training", "validation")
+
+
+def test_accuracy_stands_beside_chance_and_the_limit(drawn: tuple[Any, Path]) -> None:
+    ax = _panel(drawn[0], "reward model: accuracy")
+    interval, dot, chance, limit = ax.lines
+    assert _points(interval) == [(0.757, 0), (0.836, 0)]
+    assert _points(dot) == [(0.8, 0)]
+    assert (chance.get_xdata()[0], limit.get_xdata()[0]) == (0.5, 0.85)
+    assert {"0.800", "chance", "best possible 0.850"} == {text.get_text() for text in ax.texts}
+    low, high = ax.get_xlim()
+    assert low < 0.5 < 0.85 < high
+
+
+def test_histograms_count_every_reply(drawn: tuple[Any, Path]) -> None:
+    """Same bins for both; the filled outline of each covers three replies; means and intervals drawn."""
+    ax = _panel(drawn[0], "gold reward")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["sft", "dpo"]
+    means = [line.get_xdata()[0] for line in ax.lines]
+    assert means == [1.0, 2.0]
+    outlines = [
+        patch for patch in ax.patches if hasattr(patch, "get_xy") and len(np.shape(patch.get_xy())) == 2
+    ]
+    filled = outlines[::2]
+    assert len(filled) == 2
+    for patch, scores in zip(filled, SCORES.values(), strict=True):
+        corners = np.asarray(patch.get_xy())
+        edges = np.unique(corners[:, 0])
+        counts, _ = np.histogram(scores, bins=edges)
+        assert counts.sum() == 3
+        assert corners[:, 1].max() == counts.max()
+    spans = [patch.get_extents() for patch in ax.patches if patch not in outlines]
+    to_data = ax.transData.inverted()
+    bounds = [tuple(to_data.transform([(span.x0, 0), (span.x1, 0)])[:, 0].round(6)) for span in spans]
+    assert bounds == [(0.5, 1.5), (1.5, 2.5)]
+
+
+def test_win_rate_stands_beside_one_half_with_its_drift(drawn: tuple[Any, Path]) -> None:
+    ax = _panel(drawn[0], "win rate against sft")
+    interval, dot, half = ax.lines
+    assert _points(interval) == [(0.686, 0), (0.805, 0)]
+    assert _points(dot) == [(0.75, 0)]
+    assert half.get_xdata()[0] == 0.5
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["dpo\nby gold\nKL 7.1 nats"]
+
+
+def test_real_pairs_without_gold_still_make_a_figure(run_dirs: dict[str, Path], tmp_path: Path) -> None:
+    """No Bayes limit, no scores: three curves and the accuracy."""
+    trained = {step: run_dir for step, run_dir in run_dirs.items() if step != "evaluate"}
+    figure = pipeline_figure(trained, [ACCURACY], tmp_path / "p.png")
+    assert len(figure.axes) == 4
+    assert len(_panel(figure, "reward model: accuracy").lines) == 3
+
+
+def test_the_same_data_gives_the_same_bytes(
+    run_dirs: dict[str, Path], drawn: tuple[Any, Path], tmp_path: Path
+) -> None:
+    pipeline_figure(run_dirs, RESULTS, tmp_path / "again.png")
+    assert (tmp_path / "again.png").read_bytes() == drawn[1].read_bytes()
+
+
+def test_training_figure_draws_all_that_was_learnt(run_dirs: dict[str, Path], tmp_path: Path) -> None:
+    figure = training_figure(run_dirs["dpo"], tmp_path / "t.png")
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["loss", "accuracy"]
+    assert _points(_panel(figure, "accuracy").lines[0]) == [(40, 0.7)]
+    assert _size(tmp_path / "t.png") == (1020, 405)
+    asked = training_figure(run_dirs["dpo"], tmp_path / "t.png", metrics=["learning_rate"])
+    assert [ax.get_title(loc="left") for ax in asked.axes] == ["learning_rate"]
+
+
+def test_reward_figure_ends_in_the_accuracy(run_dirs: dict[str, Path], tmp_path: Path) -> None:
+    write_results(run_dirs["reward"] / "results.json", [ACCURACY, BAYES])
+    figure = reward_figure(run_dirs["reward"], tmp_path / "r.png")
+    titles = ["reward model: loss", "reward model: accuracy", "reward model: accuracy"]
+    assert [ax.get_title(loc="left") for ax in figure.axes] == titles
+    assert _points(figure.axes[2].lines[1]) == [(0.8, 0)]
+
+
+def test_nothing_to_draw_is_said_and_nothing_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing to draw"):
+        pipeline_figure({"sft": tmp_path}, [], tmp_path / "p.png")
+    with pytest.raises(DataError, match="cannot be read"):
+        training_figure(tmp_path, tmp_path / "p.png")
+    assert not (tmp_path / "p.png").exists()
