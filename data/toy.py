@@ -19,7 +19,7 @@ import functools
 import math
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 from align import registry
 from align.config import Range
@@ -59,7 +59,7 @@ class Toy:
     """Share of the replies with too much of a good thing, which teach a proxy where the gold turns."""
 
     @property
-    def offers(self) -> str:
+    def offers(self) -> Literal["pairs"]:
         """Pairs."""
         return "pairs"
 

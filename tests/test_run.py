@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from align.tracking.none import NoTracking
 
 from align.errors import ConfigError, NonFiniteError, Terminated
 from align.run import Run, differences, read_record
+from align.tracking.none import NoTracker
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def a_run(
         stage_name="work",
         seed=3,
         resume=resume,
-        tracker=NoTracking(),
+        tracker=NoTracker(),
         config=config or {"seed": 3},
         config_yaml="seed: 3\n",
         command=("python", "-m", "align", "stage=work"),

@@ -18,7 +18,7 @@ from align.generation.local import sample_tokens
 from align.models.batch import TokenIds
 from align.models.forward import reply_logps
 from align.models.policy import Policy, evaluating, load_policy
-from align.pairs.prepare import Prepared, prepare
+from align.pairs.prompts import read_prompts
 from align.protocols import KnownTruth, RewardModel
 from align.report.console import Progress, say
 from align.report.files import write_samples
@@ -43,11 +43,9 @@ def evaluate_policy(run: Run, stage: Evaluate) -> list[Result]:
             f"sampling.max_new_tokens={stage.sampling.max_new_tokens} leaves no room for a prompt in "
             f"model.max_length={stage.model.max_length}: lower the one or raise the other"
         )
-    data = prepare(
-        stage.dataset, policy.chat, stage.model.max_length, run.directory, stage.dataset.source.offers
-    )
-    run.note_input("data", getattr(stage.dataset.source, "path", None), data.fingerprint)
-    prompts = unseen_prompts(data, stage.evaluation.prompts)
+    unseen = read_prompts(stage.dataset, "test", run.directory, stage.evaluation.prompts)
+    run.note_input("data", getattr(stage.dataset.source, "path", None), unseen.fingerprint)
+    prompts = unseen.prompts
     say(f"{len(prompts)} unseen prompts, answered by both policies")
     labels = label_of(stage.model.path, "policy"), label_of(stage.reference.path, "reference")
     ours = answers(labels[0], policy, prompts, room, stage.sampling, run.seed)
@@ -64,24 +62,12 @@ def evaluate_policy(run: Run, stage: Evaluate) -> list[Result]:
         scored.append((name, ours, theirs))
         results += [one for one in compare(prompts, ours, theirs, name) if one not in results]
     if not scored:
-        results += compare(prompts, ours, theirs, "reward")
+        results += compare(prompts, ours, theirs, "proxy")
     results += drift(labels[0], *logps_of(policy, reference, prompts, room, ours.replies))
-    name = scored[0][0] if scored else "reward"
+    name = scored[0][0] if scored else "proxy"
     pair = scored[0][1:] if scored else (ours, theirs)
     write_samples(run.directory / "samples.jsonl", sample_rows(prompts, [pair[1], pair[0]], name))
     return results
-
-
-def unseen_prompts(data: Prepared, limit: int) -> list[Prompt]:
-    """Distinct prompts of the test split, in its order.
-
-    Raises:
-        DataError: the test split is empty.
-    """
-    found = dict.fromkeys(data.test.text(i).prompt for i in range(len(data.test)))
-    if not found:
-        raise DataError("the test split is empty: raise dataset.test_fraction, or give more prompts")
-    return list(found)[:limit]
 
 
 def label_of(path: str | None, otherwise: str) -> str:
@@ -91,14 +77,14 @@ def label_of(path: str | None, otherwise: str) -> str:
 
 
 def rewards(stage: Evaluate, run: Run) -> list[tuple[str, RewardModel]]:
-    """The dataset's known truth first, where it has one, then the reward that was asked for."""
+    """The dataset's known truth first, where it has one, then the reward that was asked for (``proxy``)."""
     found: dict[str, RewardModel] = {}
     source = stage.dataset.source
     if isinstance(source, KnownTruth):
         found[source.reward] = registry.component("reward", source.reward)()
     if stage.reward is not None:
         truth = registry.component("reward", "gold")
-        found["gold" if isinstance(stage.reward, truth) else "reward"] = stage.reward
+        found["gold" if isinstance(stage.reward, truth) else "proxy"] = stage.reward
         run.note_input("reward", getattr(stage.reward, "path", None))
     return list(found.items())
 

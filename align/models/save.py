@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from align.files import sync
 from align.models.build import quiet
 
 
@@ -32,11 +32,11 @@ def whole_folder(directory: Path) -> Iterator[Path]:
     try:
         yield aside
         for path in [*aside.rglob("*"), aside]:
-            _sync(path)
+            sync(path)
         if directory.exists():
             directory.rename(old)
         aside.rename(directory)
-        _sync(directory.parent)
+        sync(directory.parent)
     except BaseException:
         if old.exists() and not directory.exists():
             old.rename(directory)
@@ -106,11 +106,3 @@ def _adapted_owner(name: str, layers: dict[str, Any]) -> str | None:
         if isinstance(layers.get(owner), LoraLayer | ModulesToSaveWrapper):
             return owner
     return None
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -58,7 +58,7 @@ def prepare_data(
     chat: ChatFormat,
     model: ModelSettings,
     wants: Literal["pairs", "demonstrations"],
-) -> Prepared:
+) -> Prepared[Any, Any]:
     """The dataset as tokens on disk, split by prompt, with its fingerprint noted in run.json."""
     data = prepare(dataset, chat, model.max_length, run.directory, wants)
     if not len(data.train):
@@ -72,7 +72,7 @@ def fit(
     settings: TrainingSettings,
     model: Any,
     objective: Objective[Any],
-    data: Prepared,
+    data: Prepared[Any, Any],
     validate: Callable[[], float] | None = None,
 ) -> None:
     """Trains the model on the training split; early stopping looks at the validation split."""
@@ -89,7 +89,7 @@ def fit(
     )
 
 
-def micro_batches(items: TokenStore, settings: TrainingSettings) -> Iterator[list[Any]]:
+def micro_batches(items: TokenStore[Any, Any], settings: TrainingSettings) -> Iterator[list[Any]]:
     """All items in order, as many at once as a training pass takes."""
     size = settings.micro_batch_size or settings.batch_size
     for start in range(0, len(items), size):
@@ -97,7 +97,11 @@ def micro_batches(items: TokenStore, settings: TrainingSettings) -> Iterator[lis
 
 
 def pair_accuracy(
-    label: str, model: torch.nn.Module, score: ScorePairs, items: TokenStore, settings: TrainingSettings
+    label: str,
+    model: torch.nn.Module,
+    score: ScorePairs,
+    items: TokenStore[Any, Any],
+    settings: TrainingSettings,
 ) -> list[Result]:
     """``<label>/accuracy``, ``ties`` and ``margin`` over unseen pairs, without gradients or dropout."""
     if not len(items):
@@ -116,7 +120,7 @@ def pair_accuracy(
 def held_out(
     model: torch.nn.Module,
     objective: Objective[Any],
-    items: TokenStore,
+    items: TokenStore[Any, Any],
     settings: TrainingSettings,
     names: Mapping[str, str],
 ) -> list[Result]:

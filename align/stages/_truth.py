@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from align.evaluation.accuracy import bayes_accuracy as bayes_result
 from align.pairs.store import TokenStore
 from align.protocols import KnownTruth, Source
 from align.types import PreferencePair, Prompt, Result
 
 
-def bayes_accuracy(source: Source, items: TokenStore) -> list[Result]:
+def bayes_accuracy(source: Source, items: TokenStore[Any, Any]) -> list[Result]:
     """``reward/bayes_accuracy`` over the same unseen pairs; nothing where the truth is not known."""
     if not isinstance(source, KnownTruth):
         return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from align.protocols import PairLoss
 from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
@@ -43,7 +43,7 @@ class Dpo:
             values = self.loss(objective.logps(items))
             return values.chosen_rewards, values.rejected_rewards
 
-        def unseen(items: TokenStore) -> list[Result]:
+        def unseen(items: TokenStore[Any, Any]) -> list[Result]:
             return pair_accuracy("dpo/implicit", policy.model, implicit_rewards, items, self.training)
 
         def validation_accuracy() -> float:

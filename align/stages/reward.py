@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from align.protocols import ScoreLoss
 from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
@@ -37,7 +37,7 @@ class Reward:
         data = prepare_data(run, self.dataset, scalar.chat, self.model, "pairs")
         objective = Scoring(scalar.model, scalar.pad_id, self.reward_loss)
 
-        def unseen(items: TokenStore) -> list[Result]:
+        def unseen(items: TokenStore[Any, Any]) -> list[Result]:
             return pair_accuracy("reward", scalar.model, objective.scores, items, self.training)
 
         def validation_accuracy() -> float:

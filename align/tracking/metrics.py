@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from align.errors import CheckpointError
-from align.training.durable import write_whole
+from align.files import write_whole
 
 
 class MetricsFile:

@@ -23,6 +23,9 @@ class NoTracker:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Does nothing."""
 
+    def summary(self, values: Mapping[str, float]) -> None:
+        """Does nothing."""
+
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Does nothing."""
 

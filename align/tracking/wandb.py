@@ -60,6 +60,10 @@ class Wandb:
         """One line of ``metrics.jsonl``. The step is a value like the others: a resumed run may repeat it."""
         self._send("log", lambda wandb_run: wandb_run.log({"step": step, **metrics}))
 
+    def summary(self, values: Mapping[str, float]) -> None:
+        """The run's final numbers, those of results.json."""
+        self._send("summary", lambda wandb_run: wandb_run.summary.update(dict(values)))
+
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Rows as a table; its columns are all the keys, in order of appearance."""
 

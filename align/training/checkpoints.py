@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from align.errors import CheckpointError
-from align.training.durable import rename_whole, sync_file, sync_folder
+from align.files import rename_whole, sync
 
 VERSION = 1
 """Version of the layout; part of the manifest, so that another one is refused."""
@@ -171,12 +171,12 @@ def _fill(aside: Path, checkpoint: Checkpoint) -> None:
     (aside / _STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
     files = {}
     for file in sorted(aside.iterdir()):
-        sync_file(file)
+        sync(file)
         files[file.name] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}
     manifest = aside / _MANIFEST
     manifest.write_text(json.dumps({"version": VERSION, "files": files}, indent=1), encoding="utf-8")
-    sync_file(manifest)
-    sync_folder(aside)
+    sync(manifest)
+    sync(aside)
 
 
 def _prune(folder: Path, keep: int) -> None:
