@@ -41,9 +41,9 @@ class Run:
     seed: int
     resume: bool
     tracker: Tracker
-    config: Mapping[str, Any]
+    config: Mapping[str, Any] = field(default_factory=dict)
     """The composed config as plain values, for the record; no stage reads it."""
-    config_yaml: str
+    config_yaml: str = ""
     """The same as text, written to config.yaml."""
     command: Sequence[str] = ()
     is_step: bool = False

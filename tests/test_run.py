@@ -82,9 +82,9 @@ def test_a_taken_directory_is_refused_unless_it_is_continued(tmp_path: Path) -> 
 
 
 def test_another_run_cannot_be_continued(tmp_path: Path) -> None:
-    a_run(tmp_path, config={"training": {"max_steps": 5}, "resume": False}).execute()
-    with pytest.raises(ConfigError, match=r"training\.max_steps: 5 -> 6"):
-        a_run(tmp_path, config={"training": {"max_steps": 6}, "resume": True}, resume=True).execute()
+    a_run(tmp_path, config={"loss": {"beta": 0.1}, "resume": False}).execute()
+    with pytest.raises(ConfigError, match=r"loss\.beta: 0\.1 -> 0\.2"):
+        a_run(tmp_path, config={"loss": {"beta": 0.2}, "resume": True}, resume=True).execute()
     record = read_record(tmp_path)
     assert record is not None
     assert record["state"] == "completed"
