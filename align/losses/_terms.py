@@ -76,6 +76,11 @@ def with_rewards(losses_B: Tensor, beta: float, sides: Sides) -> PairLosses:
     return PairLosses(losses_B, beta * sides.chosen.detach(), beta * sides.rejected.detach())
 
 
+def logged_ratios(logps: PairLogps) -> Sides:
+    """Log-ratios for the metrics: against the reference where there is one, even if the loss ignores it."""
+    return log_ratios(logps, reference_free=logps.reference_chosen is None)
+
+
 def log_sigmoid(x: Tensor) -> Tensor:
     """log σ(x), finite for every finite x."""
     from torch.nn.functional import logsigmoid

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from align.errors import ConfigError
-from align.losses._terms import FlipRate, Sides, log_ratios, log_sigmoid, logistic, power_score, with_rewards
+from align.losses._terms import (
+    FlipRate,
+    Sides,
+    log_ratios,
+    log_sigmoid,
+    logged_ratios,
+    logistic,
+    power_score,
+    with_rewards,
+)
 from align.settings import Positive
 
 if TYPE_CHECKING:
@@ -22,8 +32,8 @@ class Dpo:
     """DPO (Rafailov et al. 2023, eq. 7); with ``label_smoothing`` conservative DPO (Mitchell 2023, eq. 3).
 
     ``divergence`` is what keeps the policy near the reference (Wang et al. 2023, "Beyond Reverse KL"): with
-    u = π/π_ref the log-ratio gives way to f'(u), up to a constant that cancels between the two replies. The
-    implicit rewards that are logged stay beta times the log-ratio.
+    u = π/π_ref the log-ratio gives way to f'(u). The implicit rewards that are logged stay beta times the
+    log-ratio.
     """
 
     needs_tokens: ClassVar[bool] = False
@@ -60,11 +70,11 @@ class Dpo:
         if self.per_token:
             scores = scores.per_token(logps)
         losses = logistic(self.beta * scores.margin(), self.label_smoothing)
-        return with_rewards(losses, self.beta, log_ratios(logps, logps.reference_chosen is None))
+        return with_rewards(losses, self.beta, logged_ratios(logps))
 
     def _score(self, log_u: Tensor) -> Tensor:
-        """f'(u) from log u (Wang et al. 2023, table 1), without the constants that cancel."""
-        if self.divergence == "js":
-            return log_sigmoid(log_u)
+        """f'(u) from log u (Wang et al. 2023, table 1), each 0 at u = 1."""
+        if self.divergence == "js":  # log 2u/(1+u)
+            return math.log(2) + log_sigmoid(log_u)
         alpha = 1.0 if self.divergence == "forward_kl" else self.alpha or 0.0
         return power_score(log_u, alpha)

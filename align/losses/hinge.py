@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from align.losses._terms import log_ratios, with_rewards
+from align.losses._terms import log_ratios, logged_ratios, with_rewards
 from align.settings import Positive
 
 if TYPE_CHECKING:
@@ -34,4 +34,4 @@ class Hinge:
     def __call__(self, logps: PairLogps) -> PairLosses:
         ratios = log_ratios(logps, self.reference_free)
         losses = (1 - self.beta * ratios.margin()).relu()
-        return with_rewards(losses, self.beta, ratios)
+        return with_rewards(losses, self.beta, logged_ratios(logps))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from align.losses._terms import log_ratios, with_rewards
+from align.losses._terms import log_ratios, logged_ratios, with_rewards
 from align.settings import Positive
 
 if TYPE_CHECKING:
@@ -41,4 +41,4 @@ class Ipo:
         ratios = log_ratios(logps, self.reference_free)
         scores = ratios.per_token(logps) if self.per_token else ratios
         losses = (scores.margin() - 1 / (2 * self.beta)) ** 2
-        return with_rewards(losses, self.beta, ratios)
+        return with_rewards(losses, self.beta, logged_ratios(logps))
