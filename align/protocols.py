@@ -55,10 +55,17 @@ class KnownTruth(Protocol):
 class PairLoss(Protocol):
     """One loss over preference pairs (``loss=``): a pure function of log-probabilities."""
 
-    needs_reference: ClassVar[bool]
-    needs_tokens: ClassVar[bool]
-    couples_batch: ClassVar[bool]
-    """True where one pair's loss depends on the others in its micro-batch (AOT, BCO)."""
+    @property
+    def needs_reference(self) -> bool:
+        """True where the reference's log-probabilities are looked at (a class constant in most losses)."""
+
+    @property
+    def needs_tokens(self) -> bool:
+        """True where the per-token view is looked at."""
+
+    @property
+    def couples_batch(self) -> bool:
+        """True where one pair's loss depends on the others in its micro-batch (AOT, BCO)."""
 
     def __call__(self, logps: PairLogps) -> PairLosses: ...
 
