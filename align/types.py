@@ -130,6 +130,8 @@ class Row:
     values: Mapping[str, Any] | None
     problem: tuple[str, str] | None = None
     """(reason, detail) where the line could not even be parsed; ``values`` is None then."""
+    split: Literal["train", "test"] | None = None
+    """Where the data comes with splits of its own; None leaves the row to the split by prompt."""
 
 
 @dataclass(frozen=True)

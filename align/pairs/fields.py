@@ -1,0 +1,136 @@
+"""One value of a raw row, as what it must be, or ``BadRow`` with the reason. What sources are made of."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from align import registry
+from align.errors import BadRow
+from align.types import Message, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from align.types import Prompt
+
+
+def value_of(values: Mapping[str, Any], key: str) -> Any:
+    """What stands under a key. Raises ``BadRow`` (``missing_key``, ``null``)."""
+    if key not in values:
+        names = [str(name) for name in values]
+        raise BadRow(
+            "missing_key",
+            f"no '{key}'.{registry.near(key, names)} The row has: {', '.join(names) or 'nothing'}",
+        )
+    if values[key] is None:
+        raise BadRow("null", f"'{key}' is null")
+    return values[key]
+
+
+def text_of(values: Mapping[str, Any], key: str) -> str:
+    """The text under a key, unchanged. Raises ``BadRow`` (``missing_key``, ``null``, ``not_text``)."""
+    value = value_of(values, key)
+    if not isinstance(value, str):
+        raise BadRow("not_text", f"'{key}' is {_shown(value)}, not text")
+    return value
+
+
+def messages_of(values: Mapping[str, Any], key: str) -> tuple[Message, ...]:
+    """The conversation under a key: a list of ``{"role": ..., "content": ...}``.
+
+    Raises:
+        BadRow: ``missing_key``, ``null``, ``not_messages``, ``not_text``, ``unknown_role``.
+    """
+    value = value_of(values, key)
+    if not isinstance(value, list):
+        raise BadRow("not_messages", f"'{key}' is {_shown(value)}, not a list of messages")
+    return tuple(_message(one, f"{key}[{i}]") for i, one in enumerate(value))
+
+
+def number_of(values: Mapping[str, Any], key: str) -> float:
+    """The finite number under a key; a table of text (CSV) may hold it as text.
+
+    Raises:
+        BadRow: ``missing_key``, ``null``, ``not_a_number``.
+    """
+    value = value_of(values, key)
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadRow("not_a_number", f"'{key}' is {_shown(value)}, not a finite number")
+    return number
+
+
+def margin_of(values: Mapping[str, Any]) -> float | None:
+    """How much better the chosen reply is: ``margin``, or ``score_chosen - score_rejected``, or None.
+
+    Raises:
+        BadRow: not a number; ``negative_margin``, where the numbers prefer the rejected reply.
+    """
+    if "margin" in values:
+        margin = number_of(values, "margin")
+    elif "score_chosen" in values or "score_rejected" in values:
+        margin = number_of(values, "score_chosen") - number_of(values, "score_rejected")
+    else:
+        return None
+    if margin < 0:
+        raise BadRow("negative_margin", f"the rejected reply is rated higher, by {-margin:g}")
+    return margin
+
+
+def own_id(values: Mapping[str, Any]) -> str:
+    """The row's own ``id`` as text, or nothing where it has none (the reader then makes one)."""
+    value = values.get("id")
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+def text_prompt(text: str) -> Prompt:
+    """A plain-text prompt is one user message."""
+    return (Message("user", text),)
+
+
+def last_reply(conversation: tuple[Message, ...], key: str) -> tuple[Prompt, str]:
+    """A conversation as the turns before its last one, and that one, which must be the assistant's.
+
+    Raises:
+        BadRow: ``no_reply``.
+    """
+    if not conversation or conversation[-1].role != "assistant":
+        ending = f"ends with the {conversation[-1].role}'s turn" if conversation else "is empty"
+        raise BadRow("no_reply", f"'{key}' {ending}; the last turn must be the assistant's")
+    return conversation[:-1], conversation[-1].content
+
+
+def two_replies(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) -> tuple[Prompt, str, str]:
+    """Two whole conversations as the prompt that they share and their last turns.
+
+    Raises:
+        BadRow: ``no_reply``; ``prompts_differ``, where they part before the last turn.
+    """
+    prompt, chosen_reply = last_reply(chosen, "chosen")
+    other, rejected_reply = last_reply(rejected, "rejected")
+    if prompt != other:
+        at = next((i for i, (a, b) in enumerate(zip(prompt, other, strict=False)) if a != b), None)
+        turn = (min(len(prompt), len(other)) if at is None else at) + 1
+        raise BadRow("prompts_differ", f"the conversations part at turn {turn}, before the last reply")
+    return prompt, chosen_reply, rejected_reply
+
+
+def _message(value: object, where: str) -> Message:
+    if not isinstance(value, dict) or "role" not in value or "content" not in value:
+        raise BadRow("not_messages", f"{where} is {_shown(value)}, not {{'role': ..., 'content': ...}}")
+    role, content = value["role"], value["content"]
+    if role not in get_args(Role):
+        raise BadRow("unknown_role", f"{where} has role {role!r}; known: {', '.join(get_args(Role))}")
+    if not isinstance(content, str):
+        reason = "null" if content is None else "not_text"
+        raise BadRow(reason, f"the content of {where} is {_shown(content)}, not text")
+    return Message(cast("Role", role), content)
+
+
+def _shown(value: object) -> str:
+    text = f"{type(value).__name__} {value!r}"
+    return text if len(text) <= 80 else text[:77] + "..."

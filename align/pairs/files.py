@@ -1,0 +1,120 @@
+"""``path`` -> rows: which kind of file, folder or Hub name it is, and which of its splits are read."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from align import registry
+from align.errors import DataError
+from align.pairs.records import MANIFEST, RECORDS, verify
+from align.pairs.tables import hub_rows, parquet_rows, saved_rows
+from align.pairs.textfiles import csv_rows, json_rows, jsonl_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from align.types import Row
+
+ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+"""What a file's name ends with, perhaps followed by ``.gz`` (not Parquet, which is compressed inside)."""
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def read_rows(path: str, *, split: str = "train", test_split: str | None = None) -> Iterator[Row]:
+    """Rows of a file, a folder or a Hub name, lazily and in order, each with its true line or row number.
+
+    A folder is one that this project wrote records to, one that ``datasets`` saved, or one with a file a
+    split (``train.jsonl``, ``test.jsonl``). What has several splits gives those of ``split``; with
+    ``test_split``, the rows of that one come first, marked as test rows, and the others as training rows.
+
+    Raises:
+        DataError: no such file, folder, Hub name or split; a file of a kind that is not read.
+    """
+    if test_split is None:
+        yield from _rows(path, split, single=True)
+        return
+    for row in _rows(path, test_split, single=False):
+        yield dataclasses.replace(row, split="test")
+    for row in _rows(path, split, single=False):
+        yield dataclasses.replace(row, split="train")
+
+
+def _rows(path: str, split: str, *, single: bool) -> Iterator[Row]:
+    """``single``: a file without splits will do."""
+    place = Path(path)
+    if place.is_dir():
+        return _folder_rows(place, split)
+    if place.exists():
+        if not single:
+            raise DataError(
+                f"{path} is one file, it has no split '{split}'. Give a folder with {split}.jsonl and its "
+                f"like, or leave dataset.test_split=null and let the prompts be split"
+            )
+        return _file_rows(place)
+    if _looks_like_a_hub_name(path):
+        return hub_rows(path, split)
+    raise DataError(f"no file or folder '{path}'.{_near_file(place)}")
+
+
+def _file_rows(path: Path) -> Iterator[Row]:
+    ending = next((e for e in ENDINGS if path.name.lower().removesuffix(".gz").endswith(e)), None)
+    if ending == ".jsonl":
+        return jsonl_rows(path)
+    if ending == ".json":
+        return json_rows(path)
+    if ending == ".csv":
+        return csv_rows(path)
+    if ending == ".tsv":
+        return csv_rows(path, delimiter="\t")
+    if ending == ".parquet":
+        return parquet_rows(path)
+    raise DataError(
+        f"{path} is of no kind that is read: it should end with {', '.join(ENDINGS)}, or .gz after it"
+    )
+
+
+def _folder_rows(path: Path, split: str) -> Iterator[Row]:
+    for folder in (path, path / "records"):
+        if (folder / RECORDS).exists() and (folder / MANIFEST).exists():
+            verify(folder)
+            return jsonl_rows(folder / RECORDS)
+    if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
+        return saved_rows(path, split)
+    files = {_stem(file): file for file in sorted(path.iterdir()) if _stem(file)}
+    if split in files:
+        return _file_rows(files[split])
+    if not files:
+        raise DataError(
+            f"the folder {path} holds no data: neither {RECORDS} with its {MANIFEST}, nor a saved datasets "
+            f"folder, nor a file a split ({split}.jsonl)"
+        )
+    near = registry.near(split, list(files))
+    raise DataError(f"the folder {path} has no split '{split}'.{near} It has: {', '.join(files)}")
+
+
+def _stem(file: Path) -> str:
+    """``train`` for ``train.jsonl.gz``; nothing for what is no data file."""
+    name = file.name.removesuffix(".gz")
+    ending = next((e for e in ENDINGS if name.endswith(e)), None)
+    return name.removesuffix(ending) if ending and file.is_file() else ""
+
+
+def _looks_like_a_hub_name(path: str) -> bool:
+    """``owner/name`` or ``name``, where nothing on disk suggests that a file was meant."""
+    if not _HUB_NAME.fullmatch(path) or path.removesuffix(".gz").endswith(ENDINGS):
+        return False
+    return "/" not in path or not Path(path).parent.is_dir()
+
+
+def _near_file(path: Path) -> str:
+    parent = path.parent
+    if not parent.is_dir():
+        return f" There is no folder '{parent}' either."
+    found = get_close_matches(path.name, os.listdir(parent), n=1, cutoff=0.5)
+    return f" Did you mean '{parent / found[0]}'?" if found else ""

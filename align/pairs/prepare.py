@@ -1,0 +1,180 @@
+"""A dataset and a chat format -> tokens on disk, split, checked and fitted to a length, and a report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, overload
+
+import numpy as np
+from tqdm import tqdm
+
+from align.errors import BadRow, DataError, ModelError
+from align.pairs.read import Wants, examples, report_for
+from align.pairs.report import DataReport
+from align.pairs.split import SPLITS
+from align.pairs.store import Text, Tokens, TokenStore, prompt_json, store_writer
+from align.types import Demonstration, PreferencePair, TokenExample, TokenPair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from align.settings import DatasetSettings
+    from align.types import Location, Prompt, TokenIds
+
+
+class Chat(Protocol):
+    """What turns text into tokens (``align.models.chat.ChatFormat``)."""
+
+    def prompt_ids(self, prompt: Prompt) -> TokenIds:
+        """The prompt's tokens, up to where the reply begins."""
+
+    def reply_ids(self, prompt: Prompt, reply: str) -> TokenIds:
+        """The reply's tokens and the end of turn."""
+
+
+@dataclass(frozen=True)
+class Prepared(Generic[Tokens, Text]):
+    """A dataset as training sees it. ``fingerprint`` is a SHA-256 over ids and texts, split by split."""
+
+    train: TokenStore[Tokens, Text]
+    validation: TokenStore[Tokens, Text]
+    test: TokenStore[Tokens, Text]
+    report: DataReport
+    fingerprint: str
+
+
+@overload
+def prepare(
+    dataset: DatasetSettings,
+    chat: Chat,
+    max_length: int,
+    directory: Path,
+    wants: Literal["pairs"],
+    say: Callable[[str], None] = print,
+) -> Prepared[TokenPair, PreferencePair]: ...
+@overload
+def prepare(
+    dataset: DatasetSettings,
+    chat: Chat,
+    max_length: int,
+    directory: Path,
+    wants: Literal["demonstrations"],
+    say: Callable[[str], None] = print,
+) -> Prepared[TokenExample, Demonstration]: ...
+def prepare(
+    dataset: DatasetSettings,
+    chat: Chat,
+    max_length: int,
+    directory: Path,
+    wants: Wants,
+    say: Callable[[str], None] = print,
+) -> Prepared[Any, Any]:
+    """Reads, checks, splits and tokenises; writes ``data/<split>.arrow`` and ``data_report.json``.
+
+    A pair's two replies see the same prompt tokens, so a cut is made for the longer of them. Where prompt
+    and reply exceed ``max_length`` tokens, ``dataset.too_long`` decides; a reply that leaves no room for a
+    single prompt token is refused under every rule. The report is written when this raises, too.
+
+    Raises:
+        ConfigError: pairs are wanted of a dataset that offers demonstrations.
+        DataError: a missing file; bad rows under ``bad_rows=error``; a long one under ``too_long=error``;
+            no row that can be used, or none to train on.
+    """
+    report = report_for(dataset)
+    digest = hashlib.sha256()
+    paths = {split: directory / "data" / f"{split}.arrow" for split in SPLITS}
+    kind = PreferencePair if wants == "pairs" else Demonstration
+    try:
+        with ExitStack() as stack:
+            write = {split: stack.enter_context(store_writer(path, kind)) for split, path in paths.items()}
+            rows = examples(dataset, report, wants)
+            # on a terminal, and only where it takes longer than a second
+            bar = tqdm(rows, f"reading {report.dataset}", unit=" rows", delay=1, disable=None, leave=False)
+            for split, text, at in bar:
+                try:
+                    tokens, cut = _fit(_tokens(text, chat), max_length, dataset.too_long, at)
+                except BadRow as bad:
+                    report.refuse(at, bad.reason, bad.detail)
+                    continue
+                if cut:
+                    report.cut(at, cut)
+                write[split](text, tokens)
+                report.keep(split)
+                digest.update(f"{split}\n{_content(text)}\n".encode())
+            report.finish()
+            if not report.kept["train"]:
+                raise DataError(
+                    f"dataset {report.dataset}: all of {report.kept.total():,} rows fell to the test and "
+                    f"validation splits; lower dataset.test_fraction or dataset.validation_fraction"
+                )
+    finally:
+        report.write(directory / "data_report.json")
+    for line in report.summary():
+        say(line)
+    if report.refused or report.truncated:
+        say(f"  each of them: {directory / 'data_report.json'}")
+    stores = {split: TokenStore[Any, Any](path) for split, path in paths.items()}
+    return Prepared(**stores, report=report, fingerprint=digest.hexdigest())
+
+
+def _tokens(text: PreferencePair | Demonstration, chat: Chat) -> TokenPair | TokenExample:
+    """Raises ``BadRow``: a side has no tokens, both replies have the same, the template refuses the row."""
+    try:
+        prompt_ids = chat.prompt_ids(text.prompt)
+        texts = (text.reply,) if isinstance(text, Demonstration) else (text.chosen, text.rejected)
+        replies = [chat.reply_ids(text.prompt, one) for one in texts]
+    except ModelError as error:
+        raise BadRow("refused_by_template", str(error)) from error
+    if not len(prompt_ids):
+        raise BadRow("no_prompt_tokens", "the tokenizer makes no token of the prompt")
+    if not all(map(len, replies)):
+        raise BadRow("no_reply_tokens", "the tokenizer makes no token of a reply")
+    if isinstance(text, Demonstration):
+        return TokenExample(text.id, prompt_ids, reply_ids=replies[0])
+    chosen_ids, rejected_ids = replies
+    if np.array_equal(chosen_ids, rejected_ids):
+        raise BadRow("same_tokens", "the two replies differ, but not in their tokens")
+    return TokenPair(text.id, prompt_ids, chosen_ids, rejected_ids, text.margin)
+
+
+def _fit(
+    tokens: TokenPair | TokenExample, max_length: int, too_long: str, at: Location
+) -> tuple[TokenPair | TokenExample, int]:
+    """The example within ``max_length`` tokens, and how many of the prompt's oldest tokens that took."""
+    longest = max(map(len, _replies(tokens)))
+    excess = len(tokens.prompt_ids) + longest - max_length
+    if excess <= 0:
+        return tokens, 0
+    what = f"prompt {len(tokens.prompt_ids)} + reply {longest} tokens, model.max_length={max_length}"
+    if too_long == "error":
+        raise DataError(
+            f"{at}: too_long: {what}, and dataset.too_long=error. "
+            f"Raise model.max_length, or give dataset.too_long=truncate_left or drop"
+        )
+    if longest >= max_length:
+        raise BadRow("reply_too_long", f"{what}: no prompt token would be left")
+    if too_long == "drop":
+        raise BadRow("too_long", what)
+    prompt_ids = tokens.prompt_ids[excess:]
+    if isinstance(tokens, TokenExample):
+        return TokenExample(tokens.id, prompt_ids, tokens.reply_ids), excess
+    return TokenPair(tokens.id, prompt_ids, tokens.chosen_ids, tokens.rejected_ids, tokens.margin), excess
+
+
+def _replies(tokens: TokenPair | TokenExample) -> tuple[TokenIds, ...]:
+    if isinstance(tokens, TokenExample):
+        return (tokens.reply_ids,)
+    return (tokens.chosen_ids, tokens.rejected_ids)
+
+
+def _content(text: PreferencePair | Demonstration) -> str:
+    """An example as one line, the same on every machine (its location is not part of it)."""
+    if isinstance(text, Demonstration):
+        parts: list[object] = [text.id, prompt_json(text.prompt), text.reply]
+    else:
+        parts = [text.id, prompt_json(text.prompt), text.chosen, text.rejected, text.margin]
+    return json.dumps(parts, ensure_ascii=False)

@@ -1,0 +1,172 @@
+"""A dataset -> checked records with their split, one at a time: what every source goes through."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from typing import TYPE_CHECKING, Literal, overload
+
+from align import registry
+from align.errors import BadRow, ConfigError
+from align.pairs.check import Seen, check, record_id
+from align.pairs.report import DataReport
+from align.pairs.split import Split, split_of
+from align.types import Demonstration, PreferencePair, PreferenceRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from align.settings import DatasetSettings
+    from align.types import Location, Row
+
+Wants = Literal["pairs", "demonstrations"]
+
+
+def report_for(dataset: DatasetSettings) -> DataReport:
+    """An empty report under the dataset's name and its rule for bad rows."""
+    return DataReport(source_name(dataset), stop_at_bad_rows=dataset.bad_rows == "error")
+
+
+def source_name(dataset: DatasetSettings) -> str:
+    """What the user typed after ``dataset=`` (a source's module is named so)."""
+    return type(dataset.source).__module__.removeprefix("data.")
+
+
+def records(dataset: DatasetSettings, report: DataReport) -> Iterator[PreferenceRecord]:
+    """All preference records of a dataset in order, ties and all, checked and with id and location.
+
+    Raises:
+        ConfigError: the dataset offers demonstrations.
+        DataError: a missing file; bad rows under ``bad_rows=error``; no row that can be used.
+    """
+    _refuse_demonstrations(dataset)
+    for split, record, _ in _checked(dataset, report):
+        assert isinstance(record, PreferenceRecord)
+        report.keep(split)
+        yield record
+    report.finish()
+
+
+def texts(dataset: DatasetSettings) -> Iterator[str]:
+    """Every text of the training split, turn by turn: what a tokenizer is trained on.
+
+    Raises:
+        DataError: as ``records``.
+    """
+    report = report_for(dataset)
+    for split, record, _ in _checked(dataset, report):
+        report.keep(split)
+        if split != "train":
+            continue
+        yield from (message.content for message in record.prompt)
+        if isinstance(record, Demonstration):
+            yield record.reply
+        else:
+            yield from (reply.text for reply in record.replies)
+    report.finish()
+
+
+@overload
+def examples(
+    dataset: DatasetSettings, report: DataReport, wants: Literal["pairs"]
+) -> Iterator[tuple[Split, PreferencePair, Location]]: ...
+@overload
+def examples(
+    dataset: DatasetSettings, report: DataReport, wants: Literal["demonstrations"]
+) -> Iterator[tuple[Split, Demonstration, Location]]: ...
+@overload
+def examples(
+    dataset: DatasetSettings, report: DataReport, wants: Wants
+) -> Iterator[tuple[Split, PreferencePair | Demonstration, Location]]: ...
+def examples(
+    dataset: DatasetSettings, report: DataReport, wants: Wants
+) -> Iterator[tuple[Split, PreferencePair | Demonstration, Location]]:
+    """What training sees of a dataset, with its split and its row's place: decisive pairs, or demonstrations.
+
+    A pair gives a demonstration too: its prompt and its chosen reply, once however many pairs hold it.
+    Whoever uses an example calls ``report.keep``, and ``report.finish`` after the last.
+
+    Raises:
+        ConfigError: pairs are wanted of a dataset that offers demonstrations.
+        DataError: a missing file; bad rows under ``bad_rows=error``.
+    """
+    if wants == "pairs":
+        _refuse_demonstrations(dataset)
+    repeated = Seen()
+    for split, record, at in _checked(dataset, report):
+        if isinstance(record, Demonstration):
+            yield split, record, at
+            continue
+        pair = record.pair()
+        if pair is None:
+            report.refuse(at, "not_decisive", f"neither reply is preferred ({record.preferred})")
+        elif wants == "pairs":
+            yield split, pair, at
+        else:
+            demonstration = Demonstration(pair.id, pair.prompt, pair.chosen, pair.location)
+            try:
+                repeated.refuse_repeats(demonstration, "", at)
+            except BadRow as repeat:
+                report.refuse(at, "repeated_demonstration", repeat.detail)
+            else:
+                yield split, demonstration, at
+
+
+def _checked(
+    dataset: DatasetSettings, report: DataReport
+) -> Iterator[tuple[Split, PreferenceRecord | Demonstration, Location]]:
+    """Rows as whole records; those that make none go to the report."""
+    seen = Seen()
+    for row in _limited(dataset):
+        report.read += 1
+        try:
+            yield _record(dataset, row, seen)
+        except BadRow as bad:
+            report.refuse(row.location, bad.reason, bad.detail)
+
+
+def _record(
+    dataset: DatasetSettings, row: Row, seen: Seen
+) -> tuple[Split, PreferenceRecord | Demonstration, Location]:
+    if row.problem is not None or row.values is None:
+        raise BadRow(*(row.problem or ("unreadable", "")))
+    bare = dataset.source.record(row.values)
+    check(bare)
+    record = dataclasses.replace(bare, id=bare.id or record_id(bare), location=bare.location or row.location)
+    if row.split is None:
+        split = split_of(
+            record.prompt, dataset.split_seed, dataset.test_fraction, dataset.validation_fraction
+        )
+    else:
+        seen.refuse_other_split(record.prompt, row.split, row.location)
+        split = row.split
+        if split == "train":
+            # the test set is given, so only the validation set is drawn
+            split = split_of(record.prompt, dataset.split_seed, 0.0, dataset.validation_fraction)
+    seen.refuse_repeats(record, bare.id, row.location)
+    return split, record, row.location
+
+
+def _limited(dataset: DatasetSettings) -> Iterator[Row]:
+    """The first ``limit`` rows; of each split, where the data comes with splits of its own."""
+    counts: Counter[str | None] = Counter()
+    for row in dataset.source.rows():
+        counts[row.split] += 1
+        if dataset.limit is None or counts[row.split] <= dataset.limit:
+            yield row
+        elif row.split != "test":  # test rows come first: training rows are still to come
+            return
+
+
+def _refuse_demonstrations(dataset: DatasetSettings) -> None:
+    if dataset.source.offers == "pairs":
+        return
+    offering = [
+        name
+        for name in registry.known("dataset")
+        if getattr(registry.component("dataset", name), "offers", None) != "demonstrations"
+    ]
+    raise ConfigError(
+        f"dataset={source_name(dataset)} offers demonstrations, and this stage needs preference pairs. "
+        f"Datasets that offer pairs: {', '.join(offering)}"
+    )

@@ -1,0 +1,175 @@
+"""``PreferenceRecord`` on disk: ``records.jsonl``, one record a line, and ``manifest.json``, written last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Any, get_args
+
+from align.errors import BadRow, DataError
+from align.pairs.aside import written_aside
+from align.types import RECORD_VERSION, Judge, Location, Message, PreferenceRecord, Preferred, Reply, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+RECORDS = "records.jsonl"
+MANIFEST = "manifest.json"
+KIND = "preference_records"
+
+
+def write_records(folder: Path, records: Iterable[PreferenceRecord]) -> int:
+    """Writes records (streamed) and their manifest; returns how many.
+
+    The manifest goes first and comes back last: a folder without one is no folder of records.
+
+    Raises:
+        DataError: a record that JSON or UTF-8 cannot hold (a NaN margin, half a character).
+    """
+    manifest_path = folder / MANIFEST
+    manifest_path.unlink(missing_ok=True)
+    preferred: Counter[str] = Counter()
+    digest = hashlib.sha256()
+    size = 0
+    with written_aside(folder / RECORDS) as file:
+        for record in records:
+            line = to_line(record)
+            preferred[record.preferred] += 1
+            digest.update(line)
+            size += len(line)
+            file.write(line)
+    manifest = {
+        "kind": KIND,
+        "version": RECORD_VERSION,
+        "records": preferred.total(),
+        "preferred": {word: preferred[word] for word in get_args(Preferred)},
+        "files": {RECORDS: {"bytes": size, "sha256": digest.hexdigest()}},
+    }
+    with written_aside(manifest_path) as file:
+        file.write((json.dumps(manifest, indent=2) + "\n").encode())
+    return preferred.total()
+
+
+def read_records(folder: Path) -> Iterator[PreferenceRecord]:
+    """The records of a folder, as they were written.
+
+    Raises:
+        DataError: the folder is not whole, of an unknown version, or holds what is no record.
+    """
+    verify(folder)
+    with (folder / RECORDS).open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield record_from(json.loads(line))
+            except (ValueError, BadRow) as error:
+                raise DataError(f"{folder / RECORDS}:{number}: {error}") from error
+
+
+def verify(folder: Path) -> None:
+    """Holds the file against its manifest: version, size, SHA-256 (one pass over the bytes).
+
+    Raises:
+        DataError: the two do not belong together, or the version is not known.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+        version, kind = manifest["version"], manifest["kind"]
+        expected = manifest["files"][RECORDS]["sha256"]
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} has no {MANIFEST}: it was not written to its end") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no manifest of records") from error
+    if kind != KIND or version != RECORD_VERSION:
+        raise DataError(
+            f"{path} is of kind {kind!r}, version {version!r}; this align reads {KIND!r}, "
+            f"version {RECORD_VERSION}"
+        )
+    with (folder / RECORDS).open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise DataError(
+            f"{folder / RECORDS} is not the file that {MANIFEST} describes: it was cut or changed. "
+            f"To read it as it is now, give dataset.path={folder / RECORDS}"
+        )
+
+
+def to_line(record: PreferenceRecord) -> bytes:
+    """One record as one line of UTF-8 JSON; equal records give equal bytes."""
+    values = {
+        "version": record.version,
+        "id": record.id,
+        "prompt": [{"role": message.role, "content": message.content} for message in record.prompt],
+        "replies": [
+            {"text": reply.text, "model": reply.model, "sampling": dict(reply.sampling)}
+            for reply in record.replies
+        ],
+        "preferred": record.preferred,
+        "judge": {"kind": record.judge.kind, "name": record.judge.name, "version": record.judge.version},
+        "margin": record.margin,
+        "method": record.method,
+        "location": record.location and {"path": record.location.path, "line": record.location.line},
+    }
+    try:
+        return json.dumps(values, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    except (ValueError, TypeError) as error:
+        raise DataError(f"record {record.id!r} cannot be written: {error}") from error
+
+
+def record_from(values: Mapping[str, Any]) -> PreferenceRecord:
+    """The record that ``to_line`` wrote.
+
+    Raises:
+        BadRow: a version that is not known, or values that make no record.
+    """
+    version = values.get("version")
+    if version != RECORD_VERSION:
+        raise BadRow("unknown_version", f"version {version!r}; this align reads {RECORD_VERSION}")
+    try:
+        first, second = (_reply(reply) for reply in values["replies"])
+        location = values["location"]
+        record = PreferenceRecord(
+            id=values["id"],
+            prompt=tuple(Message(message["role"], message["content"]) for message in values["prompt"]),
+            replies=(first, second),
+            preferred=values["preferred"],
+            judge=Judge(**values["judge"]),
+            margin=values["margin"],
+            method=values["method"],
+            location=location and Location(location["path"], location["line"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadRow("not_a_record", f"{type(error).__name__}: {error}") from error
+    _check_values(record)
+    return record
+
+
+def _reply(values: Mapping[str, Any]) -> Reply:
+    return Reply(values["text"], values["model"], values["sampling"])
+
+
+def _check_values(record: PreferenceRecord) -> None:
+    """JSON of the right shape can still hold a number where text belongs, or a word that nobody knows."""
+    texts = [record.id, *(message.content for message in record.prompt), *(r.text for r in record.replies)]
+    wrong = [text for text in texts if not isinstance(text, str)]
+    if wrong:
+        raise BadRow("not_text", f"{wrong[0]!r} where text belongs")
+    roles = [message.role for message in record.prompt if message.role not in get_args(Role)]
+    if roles:
+        raise BadRow("unknown_role", repr(roles[0]))
+    if record.preferred not in get_args(Preferred):
+        raise BadRow(
+            "unknown_preference", f"{record.preferred!r}; it is one of {', '.join(get_args(Preferred))}"
+        )
+    margin: object = record.margin
+    if margin is not None and not _is_a_margin(margin):
+        raise BadRow("bad_margin", f"{margin!r}; it is a number from 0 up, or null")
+
+
+def _is_a_margin(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and value >= 0

@@ -1,0 +1,18 @@
+"""Fixtures that every room's tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data (``realdata`` tests): ``$ALIGN_SHARED_DATA``, or ``../shared/data``."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("ALIGN_SHARED_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is not there (name another with ALIGN_SHARED_DATA)")
+    return folder
