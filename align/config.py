@@ -108,10 +108,10 @@ def section(cls: type, values: Any, key: str, problems: Problems) -> Any:
         if field.name == rest:
             continue
         where = _join(key, field.name)
-        if field.name in values:
+        if field.name in values and values[field.name] != "???":
             arguments[field.name] = value_of(hints[field.name], values[field.name], where, problems)
         elif _required(field):
-            problems.add(where, f"is missing; it takes {describe(hints[field.name])}")
+            problems.add(where, f"is missing: type {where}=..., it takes {describe(hints[field.name])}")
     if len(problems.lines) > before:
         return None
     try:
@@ -133,7 +133,7 @@ def value_of(hint: Any, value: Any, key: str, problems: Problems, siblings: list
             problems.add(key, f"takes {describe(hint)}, got {value!r}")
         return checked
     if origin in (Union, types.UnionType):
-        if value is None or (value == "none" and str not in arguments):
+        if value is None or value == "none":
             return None
         inner = next(argument for argument in arguments if argument is not type(None))
         return value_of(inner, value, key, problems)

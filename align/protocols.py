@@ -7,7 +7,7 @@ config builds every component and must stay under two seconds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,8 +31,8 @@ class Source(Protocol):
     """Where records come from (``dataset=``): rows, and how one row becomes a record."""
 
     @property
-    def offers(self) -> str:
-        """``pairs`` or ``demonstrations``: what ``record`` returns."""
+    def offers(self) -> Literal["pairs", "demonstrations"]:
+        """What ``record`` returns."""
 
     def rows(self) -> Iterator[Row]:
         """The raw rows in order, lazily, each with its location."""
@@ -102,6 +102,9 @@ class Tracker(Protocol):
     def start(self, run: Run) -> None: ...
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        """The run's final numbers, those of results.json."""
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None: ...
 

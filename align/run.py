@@ -1,15 +1,30 @@
-"""What a stage is given: its directory, its seed, where numbers go, and what it was started with."""
+"""What a stage is given: its directory, its seed, where numbers go, and the record of what went in."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from align import __version__
+from align.errors import ConfigError
+from align.files import sha256_of, write_json, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from align.protocols import Stage, Tracker
+    from align.types import Result
+
+PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "deepspeed", "numpy", "tokenizers", "wandb")
+"""Packages whose versions can change a number."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +41,185 @@ class Run:
     seed: int
     resume: bool
     tracker: Tracker
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any]
     """The composed config as plain values, for the record; no stage reads it."""
-    overrides: Sequence[str] = ()
-    """What the user typed after ``python -m align``; a pipeline composes its steps from it."""
+    config_yaml: str
+    """The same as text, written to config.yaml."""
+    command: Sequence[str] = ()
+    is_step: bool = False
+    """Whether a pipeline runs it, which prints the summary at its end."""
+    steps: Sequence[Run] = ()
+    """A pipeline's steps, each composed as if it were run alone; empty for every other stage."""
+    record: dict[str, Any] = field(default_factory=dict)
+    """What run.json holds; changed through ``note`` and ``note_input`` only."""
+
+    def execute(self) -> None:
+        """Does the work: opens the directory, runs the stage, and writes down how it ended.
+
+        Raises:
+            ConfigError: the directory already holds a run and ``resume`` is false, or holds another one.
+        """
+        self._open()
+        started = time.time()
+        state, code = "failed", 1
+        try:
+            self.tracker.start(self)
+            self.stage.execute(self)
+            state, code = "completed", 0
+        except BaseException as error:
+            code = getattr(error, "exit_code", 1)
+            state = "terminated" if code == 143 else "failed"
+            self.note(error=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            seconds = self.record.get("seconds", 0.0) + time.time() - started
+            self.note(state=state, seconds=round(seconds, 3))
+            self.tracker.finish(code)
+
+    def continued(self, resume: bool) -> Run:
+        """The same run, told whether to continue what its directory holds."""
+        return replace(self, resume=resume)
+
+    def note(self, **facts: Any) -> None:
+        """Adds facts to run.json, durably."""
+        self.record.update(facts)
+        write_json(self.directory / "run.json", self.record)
+
+    def note_input(self, role: str, path: str | None, fingerprint: str | None = None) -> None:
+        """Writes down what went in (``model``, ``reference``, ``reward``, ``data``, ``tokenizer`` ...).
+
+        A path that is a folder or file here is hashed; one made by an earlier run names that run too,
+        which keeps the lineage.
+        """
+        entry: dict[str, Any] = {"path": path}
+        place = Path(path) if path else None
+        if fingerprint is not None:
+            entry["sha256"] = fingerprint
+        elif place is not None and (place / "model").is_dir():
+            entry["sha256"] = sha256_of(place / "model")
+        elif place is not None and place.exists():
+            entry["sha256"] = sha256_of(place)
+        origin = read_record(place) if place else None
+        if origin:
+            entry["run"] = {key: origin.get(key) for key in ("stage", "command", "git", "inputs")}
+        self.note(inputs={**self.record.get("inputs", {}), role: entry})
+
+    def write_results(self, results: Sequence[Result]) -> None:
+        """Writes results.json and sends the same numbers to the tracker."""
+        from align.report.files import write_results
+
+        write_results(self.directory / "results.json", results)
+        self.tracker.summary({result.metric: result.value for result in results})
+
+    def _open(self) -> None:
+        found = read_record(self.directory)
+        taken = self.directory.exists() and any(self.directory.iterdir())
+        if taken and not self.resume:
+            raise ConfigError(
+                f"run.dir={self.directory} is not empty: resume=true continues the run in it, "
+                f"another run.dir starts a new one"
+            )
+        if found:
+            self.record.update(found)
+            self._refuse_another(found)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        write_whole(self.directory / "config.yaml", self.config_yaml)
+        self.record.pop("error", None)
+        self.note(
+            stage=self.stage_name,
+            state="running",
+            seed=self.seed,
+            command=list(self.command),
+            git=git_state(),
+            versions=versions(),
+            host={"python": platform.python_version(), "machine": platform.machine(), "cpus": os.cpu_count()},
+            config=dict(self.config),
+            started=self.record.get("started") or time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        )
+
+    def _refuse_another(self, found: Mapping[str, Any]) -> None:
+        changed = [
+            line
+            for line in differences(found.get("config", {}), self.config)
+            if not line.startswith(_JUDGED_ELSEWHERE)
+        ]
+        if changed:
+            raise ConfigError(
+                f"run.dir={self.directory} holds a run with other settings, which cannot be continued:\n  "
+                + "\n  ".join(changed)
+                + "\ngive another run.dir, or the settings of that run"
+            )
+
+    def is_whole(self) -> bool:
+        """Whether this very run (same settings) was already completed in its directory."""
+        found = read_record(self.directory)
+        return bool(found and found.get("state") == "completed" and not self._differs(found))
+
+    def _differs(self, found: Mapping[str, Any]) -> bool:
+        return bool(differences(found.get("config", {}), self.config))
+
+
+_NOT_PART_OF_THE_WORK = ("run", "resume", "tracking")
+"""Sections that may change between a run and its continuation."""
+
+_JUDGED_ELSEWHERE = ("training", "steps")
+"""Checkpoints judge a change of training (a smaller micro-batch may continue), steps judge their own."""
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Settings that differ between two composed configs, one line each: ``training.max_steps: 10 -> 20``."""
+    before = {
+        key: value for key, value in flat(old).items() if key.split(".")[0] not in _NOT_PART_OF_THE_WORK
+    }
+    after = {key: value for key, value in flat(new).items() if key.split(".")[0] not in _NOT_PART_OF_THE_WORK}
+    return [
+        f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted keys; lists stay whole."""
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            leaves.update(flat(value, f"{prefix}{key}."))
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves
+
+
+def read_record(directory: Path) -> dict[str, Any] | None:
+    """The run.json of a run directory, or None where there is none."""
+    path = directory / "run.json"
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit and dirtiness of the checkout that this code runs from; None outside one."""
+
+    def git(*words: str) -> str:
+        here = Path(__file__).resolve().parent
+        return subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what can change a number; what is not installed is left out."""
+    found = {"align": __version__, "python": sys.version.split()[0]}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

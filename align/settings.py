@@ -161,3 +161,37 @@ class SamplingSettings:
     """Samples from the smallest set of tokens that holds this probability."""
     batch_size: PositiveInt = 64
     """Replies drawn at once."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where a run writes."""
+
+    dir: str
+    """The run's directory; must be empty or absent unless ``resume=true``."""
+
+
+@dataclass(frozen=True)
+class ReferenceSettings:
+    """The policy that another is compared with."""
+
+    path: str
+    """A run directory of an earlier stage, a Hugging Face folder, or a Hub name."""
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How much is looked at."""
+
+    prompts: PositiveInt = 256
+    """Unseen prompts that each policy answers, at most."""
+    shown: NaturalInt = 3
+    """Replies printed side by side at the end."""
+
+
+@dataclass(frozen=True)
+class ShowSettings:
+    """What ``stage=show`` prints."""
+
+    examples: PositiveInt = 3
+    """Examples of the training split."""

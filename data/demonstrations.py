@@ -7,7 +7,7 @@ before it are the prompt: they are read, not imitated.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from align.errors import BadRow
 from align.pairs.fields import last_reply, messages_of, own_id, text_of, text_prompt, value_of
@@ -26,7 +26,7 @@ __all__ = ["Demonstrations"]
 class Demonstrations:
     """Prompts with one good reply each, recognised row by row."""
 
-    offers: ClassVar[str] = "demonstrations"
+    offers: ClassVar[Literal["demonstrations"]] = "demonstrations"
 
     path: str
     """A file, a folder, or a Hub name."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from align.errors import BadRow
 from align.pairs.fields import text_of
@@ -32,7 +32,7 @@ _ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
 class HhRlhf:
     """Pairs of transcripts, preferred by people."""
 
-    offers: ClassVar[str] = "pairs"
+    offers: ClassVar[Literal["pairs"]] = "pairs"
 
     path: str
     """A file, a folder, or a Hub name (``Anthropic/hh-rlhf``)."""

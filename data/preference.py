@@ -14,7 +14,7 @@ and an ``id``; other columns are not read.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from align.errors import BadRow
 from align.pairs.fields import (
@@ -41,7 +41,7 @@ __all__ = ["Preference"]
 class Preference:
     """Pairs in one of trl's four preference formats, recognised row by row."""
 
-    offers: ClassVar[str] = "pairs"
+    offers: ClassVar[Literal["pairs"]] = "pairs"
 
     path: str
     """A file, a folder, or a Hub name."""

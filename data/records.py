@@ -6,7 +6,7 @@ Ties and pairs of two bad replies are kept on disk and counted; training on pair
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from align.pairs.files import read_rows
 from align.pairs.records import record_from
@@ -23,7 +23,7 @@ __all__ = ["Records"]
 class Records:
     """Preference records as they were written, by whoever judged."""
 
-    offers: ClassVar[str] = "pairs"
+    offers: ClassVar[Literal["pairs"]] = "pairs"
 
     path: str
     """The folder (held against its manifest before it is read), or a ``.jsonl`` file of records."""

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from align.errors import BadRow
 from align.pairs.fields import margin_of, messages_of, text_of, two_replies
@@ -26,7 +26,7 @@ __all__ = ["UltraFeedback"]
 class UltraFeedback:
     """Pairs of conversations with ratings, preferred by GPT-4."""
 
-    offers: ClassVar[str] = "pairs"
+    offers: ClassVar[Literal["pairs"]] = "pairs"
 
     path: str = "HuggingFaceH4/ultrafeedback_binarized"
     """A Hub name, a file, or a folder."""

@@ -65,6 +65,15 @@ def prepare(
     wants: Literal["demonstrations"],
     say: Callable[[str], None] = print,
 ) -> Prepared[TokenExample, Demonstration]: ...
+@overload
+def prepare(
+    dataset: DatasetSettings,
+    chat: Chat,
+    max_length: int,
+    directory: Path,
+    wants: Wants,
+    say: Callable[[str], None] = print,
+) -> Prepared[Any, Any]: ...
 def prepare(
     dataset: DatasetSettings,
     chat: Chat,

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, get_args
 
 from align.errors import BadRow, DataError
-from align.pairs.aside import written_aside
+from align.files import written_aside
 from align.types import RECORD_VERSION, Judge, Location, Message, PreferenceRecord, Preferred, Reply, Role
 
 if TYPE_CHECKING:

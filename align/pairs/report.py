@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from align.errors import DataError
-from align.pairs.aside import written_aside
+from align.files import written_aside
 from align.pairs.split import SPLITS, Split
 
 if TYPE_CHECKING:

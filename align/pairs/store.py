@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 import numpy as np
 
 from align.errors import DataError
-from align.pairs.aside import written_aside
+from align.files import written_aside
 from align.types import Demonstration, Location, Message, PreferencePair, TokenExample, TokenPair
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from align.errors import DataError
-from align.pairs.aside import written_aside
+from align.files import written_aside
 from align.report import panels
 from align.report.files import read_metrics, read_results, read_samples
 from align.types import Result

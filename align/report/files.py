@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from align.errors import DataError, NonFiniteError
-from align.pairs.aside import written_aside
+from align.files import written_aside
 from align.types import Result
 
 if TYPE_CHECKING:

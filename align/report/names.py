@@ -12,6 +12,7 @@ WORDS = (
     (r"bayes_accuracy", "best possible (Bayes)"),
     (r"ties", "pairs scored alike"),
     (r"margin", "score of chosen less rejected"),
+    (r"nll", "loss on unseen text (nats a token)"),
     (r"(.+)_reward", r"\1 reward"),
     (r"(.+)_gain", r"\1 reward gained"),
     (r"(.+)_win_rate", r"win rate by \1"),
@@ -21,6 +22,9 @@ WORDS = (
     (r"length", "length (tokens)"),
     (r"ended", "ended by itself"),
     (r"distinct_2", "distinct token pairs"),
+    (r"implicit/accuracy", "pairs ordered right by its own logps"),
+    (r"implicit/ties", "pairs it holds alike"),
+    (r"implicit/margin", "its implicit reward margin"),
 )
 """The part of a metric's name after the slash, and what a person reads, in the order of the table.
 

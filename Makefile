@@ -1,0 +1,54 @@
+# Everything a newcomer needs: `make demo` and `make test`. Both set up .venv first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.ready
+export HF_HUB_OFFLINE ?= 1
+export PYTHONUNBUFFERED := 1
+# Test workers share the cores: each computes on one thread.
+WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+XDIST := -n $(WORKERS) --dist worksteal
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow check format clean
+
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP) ## create .venv with the pinned packages and the project itself
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "== setting up .venv (the first time takes a few minutes) =="
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP) ## run the whole loop on the embedded world (about 3 minutes)
+	@echo "== sft -> reward -> dpo -> evaluate on the embedded world =="
+	$(BIN)/python -m align stage=pipeline
+
+check: $(STAMP) ## style, types and the fast tests
+	@echo "== ruff =="
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@echo "== mypy (strict) =="
+	$(BIN)/mypy
+	@echo "== fast tests =="
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(XDIST) -q -m "not slow and not medium and not realdata"
+
+test: $(STAMP) ## all tests but the long ones
+	@echo "== tests =="
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(XDIST) -q -m "not slow"
+
+test-slow: $(STAMP) ## the long tests: kills, whole pipelines
+	@echo "== long tests =="
+	$(BIN)/pytest -q -m slow
+
+format: $(STAMP) ## let ruff rewrite the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove .venv and caches (runs/ stays)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

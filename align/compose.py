@@ -1,0 +1,291 @@
+"""What the user typed -> a typed ``Run``: Hydra composes, ``config.build`` types. The only file with hydra.
+
+Group choices (``loss=ipo``) are Hydra's to compose; single values (``loss.beta=0.3``) are forced in and
+checked by the typed settings afterwards, so that all mistakes in them are told together, with their near
+matches, in this project's words.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from align import registry
+from align.config import Problems, field_types, section, unknown_key, value_of
+from align.errors import ConfigError
+from align.protocols import Tracker
+from align.run import Run, flat
+from align.settings import NaturalInt, RunSettings
+
+COMMON: dict[str, Any] = {"run": RunSettings, "seed": NaturalInt, "resume": bool, "tracking": Tracker}
+"""Sections that every stage has."""
+
+_PIPELINE = ("stage", "order", "steps")
+"""Sections that a pipeline reads itself; every other option is for its steps."""
+
+SECRET_KEY = re.compile(
+    r"(^|_)(api_?key|secret|password|passwd|auth_token|access_token|hf_token|token)$", re.I
+)
+SECRET_VALUE = re.compile(
+    r"(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f]))"
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One override as typed: its key, its value as text, and whether it chooses a file of a group."""
+
+    key: str
+    text: str
+    is_group: bool
+
+
+def conf_folder() -> Path:
+    """``conf/`` of the checkout, or ``align/conf`` of an installed wheel."""
+    here = Path(__file__).resolve().parent
+    beside = here.parent / "conf"
+    return beside if beside.is_dir() else here / "conf"
+
+
+def groups() -> list[str]:
+    """Folders of ``conf/`` that a command may choose from."""
+    return sorted(path.name for path in conf_folder().iterdir() if path.is_dir() and path.name != "rules")
+
+
+def choices(group: str) -> list[str]:
+    """Names that a group offers: its yaml files."""
+    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+
+
+def run_from(overrides: Sequence[str], command: Sequence[str]) -> Run:
+    """The run that these overrides ask for, checked whole; a pipeline's steps are checked with it.
+
+    Raises:
+        ConfigError: says what is wrong, where, and what to type.
+    """
+    typed = [parse(override) for override in overrides]
+    if not any(choice.key == "run.dir" for choice in typed):
+        if any(choice.key == "resume" and choice.text == "true" for choice in typed):
+            raise ConfigError("resume=true needs run.dir=DIR: the run to continue")
+        typed.append(Choice("run.dir", _dated_folder(typed), is_group=False))
+    values = compose(typed)
+    steps: list[Run] = []
+    if "steps" in values:
+        values = compose([choice for choice in typed if choice.key.split(".")[0] in (*COMMON, *_PIPELINE)])
+        steps = _steps(values, typed, command)
+        values["steps"] = {step.directory.name: dict(step.config) for step in steps}
+    return _typed_run(values, command, steps)
+
+
+def parse(override: str) -> Choice:
+    """``key=value`` split, group choices told apart from values and checked against the files there are."""
+    key, sign, text = override.partition("=")
+    key = key.lstrip("+")
+    if not sign or not key or override.startswith("~"):
+        raise ConfigError(f"cannot read {override!r}: options are typed as key=value, for example stage=dpo")
+    is_group = key in groups() and not text.startswith("{")
+    if is_group and "." not in text and text not in (*choices(key), "null"):
+        raise ConfigError(
+            f"no {key} named '{text}'.{registry.near(text, choices(key))} Known: {', '.join(choices(key))}"
+        )
+    return Choice(key, text, is_group)
+
+
+def compose(typed: Sequence[Choice]) -> dict[str, Any]:
+    """The composed config as plain values."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if not any(choice.key == "stage" for choice in typed):
+        raise ConfigError(
+            "no stage given. Type: python -m align stage=NAME, with one of: " + ", ".join(choices("stage"))
+        )
+    overrides = []
+    for choice in typed:
+        if choice.key.startswith("steps."):
+            continue
+        if choice.is_group and "." in choice.text:
+            overrides += [f"{choice.key}=null", f"++{choice.key}.name={choice.text}"]
+        else:
+            overrides.append(f"{'' if choice.is_group else '++'}{choice.key}={choice.text}")
+    try:
+        with initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
+            composed = hydra_compose(config_name="config", overrides=overrides)
+        values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_reworded(error)) from error
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def combinations(overrides: Sequence[str]) -> list[list[str]]:
+    """Every combination of the values that are listed (``loss.beta=0.1,0.3 seed=1,2``), first key slowest.
+
+    Raises:
+        ConfigError: an override that cannot be read.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ConfigError(_reworded(error)) from error
+    axes = [
+        [f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()]
+        if one.is_sweep_override()
+        else [typed]
+        for one, typed in zip(parsed, overrides, strict=True)
+    ]
+    return [list(job) for job in itertools.product(*axes)]
+
+
+def _reworded(error: Exception) -> str:
+    """Hydra's and OmegaConf's words without their stack of hints."""
+    text = str(error).strip().splitlines()[0].rstrip(".")
+    swept = re.search(r"Sweep parameters? '([^']*)'", str(error))
+    if swept:
+        return f"{swept[1]} lists several values: a sweep is started with python -m align -m ..."
+    if "mismatched input" in text or "token recognition" in text or "no viable alternative" in text:
+        return f"cannot read an option: {text}. Quote values that hold spaces or signs: key='\"a value\"'"
+    return f"the config cannot be composed: {text}"
+
+
+def _dated_folder(typed: Sequence[Choice]) -> str:
+    stage = next((choice.text for choice in typed if choice.key == "stage"), "run")
+    return f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{stage}"
+
+
+def _typed_run(
+    values: dict[str, Any], command: Sequence[str], steps: Sequence[Run] = (), is_step: bool = False
+) -> Run:
+    problems = Problems()
+    _refuse_secrets(values, problems)
+    common = {
+        key: section(hint, values.get(key), key, problems)
+        if hint is RunSettings
+        else value_of(hint, values.get(key), key, problems)
+        for key, hint in COMMON.items()
+    }
+    name = values["stage"]["name"]
+    stage = _typed_stage(name, values, problems)
+    problems.raise_if_any()
+    from omegaconf import OmegaConf
+
+    return Run(
+        directory=Path(common["run"].dir),
+        stage=stage,
+        stage_name=name,
+        seed=common["seed"],
+        resume=common["resume"],
+        tracker=common["tracking"],
+        config=values,
+        config_yaml=OmegaConf.to_yaml(OmegaConf.create(values)),
+        command=command,
+        is_step=is_step,
+        steps=steps,
+    )
+
+
+def _typed_stage(name: str, values: Mapping[str, Any], problems: Problems) -> Any:
+    cls = registry.component("stage", name)
+    hints = field_types(cls)
+    known = [*hints, *COMMON, "stage"]
+    for key, value in values.items():
+        if key in known or key == "steps" or value is None:
+            continue
+        if key in groups():
+            problems.add(key, f"stage={name} does not use a {key}; leave out {key}=...")
+        else:
+            problems.add(key, unknown_key(key, known))
+    own = {key: values[key] for key in hints if values.get(key) is not None}
+    return section(cls, own, "", problems)
+
+
+def _refuse_secrets(values: Mapping[str, Any], problems: Problems) -> None:
+    for key, value in flat(values).items():
+        if not isinstance(value, str):
+            continue
+        if SECRET_KEY.search(key.split(".")[-1]) or SECRET_VALUE.search(value):
+            problems.add(key, "looks like a secret; those come from the environment only (WANDB_API_KEY)")
+
+
+def _steps(values: Mapping[str, Any], typed: Sequence[Choice], command: Sequence[str]) -> list[Run]:
+    """A pipeline's steps: each composed from the shared options that it uses, then its own.
+
+    Later words win: shared options, then the wiring under ``steps`` in the pipeline's yaml, then what was
+    typed as ``steps.NAME.KEY=VALUE``.
+    """
+    problems = Problems()
+    names = list(values["order"])
+    shared = [c for c in typed if c.key.split(".")[0] not in (*_PIPELINE, "run")]
+    own = _typed_for_steps(typed, names, problems)
+    used: set[str] = set()
+    runs = []
+    for name in names:
+        wiring = _as_choices(values["steps"].get(name) or {})
+        stage = next((c.text for c in [*own[name], *wiring] if c.key == "stage"), name)
+        fields = {*field_types(registry.component("stage", stage)), *COMMON}
+        mine = [choice for choice in shared if choice.key.split(".")[0] in fields]
+        retyped = {c.key for c in mine if c.is_group} & {c.key for c in wiring if c.is_group}
+        wiring = [c for c in wiring if c.key.split(".")[0] not in retyped]
+        used.update(choice.key for choice in mine)
+        place = Choice("run.dir", quoted(f"{values['run']['dir']}/{name}"), is_group=False)
+        start = Choice("stage", stage, is_group=True)
+        try:
+            composed = compose(_last_wins([start, *mine, *wiring, *own[name], place]))
+            runs.append(_typed_run(composed, command, is_step=True))
+        except ConfigError as error:
+            problems.add(f"steps.{name}", str(error))
+    for choice in shared:
+        if choice.key not in used:
+            problems.add(choice.key, f"no step uses this. Steps: {', '.join(names)}")
+    problems.raise_if_any()
+    return runs
+
+
+def _typed_for_steps(
+    typed: Sequence[Choice], names: Sequence[str], problems: Problems
+) -> dict[str, list[Choice]]:
+    """``steps.dpo.loss.beta=0.3`` -> ``loss.beta=0.3`` for the step ``dpo``."""
+    own: dict[str, list[Choice]] = {name: [] for name in names}
+    for choice in typed:
+        if not choice.key.startswith("steps."):
+            continue
+        _, name, rest = [*choice.key.split(".", maxsplit=2), ""][:3]
+        if name not in own or not rest:
+            problems.add(choice.key, "takes steps.NAME.KEY=VALUE. " + unknown_key(name, list(names)))
+            continue
+        own[name].append(parse(f"{rest}={choice.text}"))
+    return own
+
+
+def _as_choices(values: Mapping[str, Any]) -> list[Choice]:
+    """Nested values from yaml as overrides; a group's ``name`` is a choice of its file."""
+    named = {f"{group}.name": group for group in groups()}
+    return [
+        parse(f"{named[key]}={value}" if key in named else f"{key}={quoted(value)}")
+        for key, value in flat(values).items()
+    ]
+
+
+def _last_wins(typed: Sequence[Choice]) -> list[Choice]:
+    """One choice a group: Hydra refuses two."""
+    last = {choice.key: place for place, choice in enumerate(typed) if choice.is_group}
+    return [c for place, c in enumerate(typed) if not c.is_group or last[c.key] == place]
+
+
+def quoted(value: Any) -> str:
+    """A plain value in Hydra's override grammar."""
+    if isinstance(value, str):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return json.dumps(value)

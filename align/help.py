@@ -1,0 +1,51 @@
+"""``python -m align --help``: stages and components with their first lines, read as text in milliseconds."""
+
+from __future__ import annotations
+
+import ast
+
+from align import registry
+
+_HEAD = """\
+align: preferences -> reward model -> policy -> evaluation, from one config.
+
+usage: python -m align stage=NAME [GROUP=NAME ...] [KEY=VALUE ...]
+       python -m align -m stage=NAME KEY=A,B,C ...      a sweep: one run a combination
+
+  python -m align stage=pipeline                        the whole loop on the embedded world
+  python -m align stage=dpo loss=ipo loss.beta=0.3      one stage, another loss
+  python -m align stage=show dataset=toy model=tiny     what the model will see
+"""
+
+_TITLES = {
+    "stage": "stages (stage=)",
+    "dataset": "datasets (dataset=)",
+    "loss": "pair losses (loss=)",
+    "reward_loss": "reward-model losses (reward_loss=)",
+    "reward": "rewards (reward=)",
+    "tracking": "tracking (tracking=)",
+}
+
+_FOOT = """\
+other groups: model=tiny|hf (model.path=FOLDER, RUN or Hub name), adapter=none|lora
+always there: run.dir=DIR  resume=true (needs run.dir)  seed=N
+exit codes:   0 done, 1 failed, 2 config, 3 data, 4 model, 5 checkpoint, 6 not finite, 7 out of memory,
+              130 keyboard, 143 terminated (saved; resume=true continues)
+"""
+
+
+def help_text() -> str:
+    """The whole help page."""
+    lines = [_HEAD]
+    for group, title in _TITLES.items():
+        lines.append(f"{title}:")
+        lines += [f"  {name:<16}{first_line(group, name)}" for name in registry.known(group)]
+        lines.append("")
+    return "\n".join([*lines, _FOOT])
+
+
+def first_line(group: str, name: str) -> str:
+    """First line of a component's module docstring, read without importing it."""
+    source = (registry.folder(group) / f"{name}.py").read_text(encoding="utf-8")
+    text = ast.get_docstring(ast.parse(source)) or ""
+    return text.splitlines()[0] if text else ""

@@ -1,0 +1,108 @@
+"""Write a model as a Hugging Face folder: whole or absent, an adapter merged in, nothing else changed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from peft.utils import ModulesToSaveWrapper
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from align.files import sync
+from align.models.build import quiet
+
+
+@contextmanager
+def whole_folder(directory: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the name ``directory`` once all is on disk.
+
+    What stood there before is replaced; after an error it still stands there.
+    """
+    aside = directory.with_name(f".{directory.name}.partial")
+    old = directory.with_name(f".{directory.name}.old")
+    for leftover in (aside, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        for path in [*aside.rglob("*"), aside]:
+            sync(path)
+        if directory.exists():
+            directory.rename(old)
+        aside.rename(directory)
+        sync(directory.parent)
+    except BaseException:
+        if old.exists() and not directory.exists():
+            old.rename(directory)
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+    """Weights (safetensors), config and tokenizer (chat template included) in ``directory``.
+
+    Under an adapter the weights in ``directory`` have it merged in, so that they load by themselves, and
+    the adapter as it is goes to ``adapter`` beside it. The model in memory is only read.
+    """
+    base = plain_model(model)
+    with quiet(), whole_folder(directory) as aside:
+        base.save_pretrained(aside, state_dict=merged_state(model))
+        tokenizer.save_pretrained(aside)
+    if isinstance(model, PeftModel):
+        with quiet(), whole_folder(directory.with_name("adapter")) as aside:
+            # "auto" would ask the Hub how large the base's vocabulary is
+            model.save_pretrained(aside, save_embedding_layers=False)
+            tokenizer.save_pretrained(aside)
+
+
+def plain_model(model: Any) -> Any:
+    """The transformers model under an adapter, or the model itself."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def merged_state(model: Any) -> dict[str, Tensor]:
+    """The weights that the model computes with, under the names that it has without an adapter.
+
+    Only the layers that have an adapter are copied; merging in place and back would leave rounding errors
+    in the model that goes on training.
+    """
+    base = plain_model(model)
+    if not isinstance(model, PeftModel):
+        return dict(base.state_dict())
+    layers = dict(base.named_modules())
+    merged: dict[str, Tensor] = {}
+    for name, value in base.state_dict().items():
+        owner = _adapted_owner(name, layers)
+        if owner is None:
+            merged[name] = value
+            continue
+        inside = name[len(owner) + 1 :]
+        if inside.startswith("base_layer."):
+            leaf = inside.removeprefix("base_layer.")
+            layer = layers[owner]
+            merged[f"{owner}.{leaf}"] = value + _delta(layer, value) if leaf == "weight" else value
+        elif inside.startswith("modules_to_save.default."):
+            merged[f"{owner}.{inside.removeprefix('modules_to_save.default.')}"] = value
+    return merged
+
+
+def _delta(layer: Any, weight: Tensor) -> Tensor:
+    deltas = [layer.get_delta_weight(name) for name in layer.active_adapters if name in layer.lora_A]
+    return sum(deltas, start=weight.new_zeros(())).to(weight.dtype)
+
+
+def _adapted_owner(name: str, layers: dict[str, Any]) -> str | None:
+    """The layer with an adapter, or the trained copy of a head, that a weight lies in."""
+    parts = name.split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        owner = ".".join(parts[:end])
+        if isinstance(layers.get(owner), LoraLayer | ModulesToSaveWrapper):
+            return owner
+    return None

@@ -1,0 +1,151 @@
+"""What the training stages do alike: open a model, prepare the data, fit, and look at unseen items."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from align.distributed.device import device
+from align.errors import DataError
+from align.evaluation.accuracy import accuracy
+from align.models.chat import ChatFormat
+from align.models.policy import Policy, evaluating, load_policy
+from align.models.scalar import ScalarModel, load_scalar
+from align.pairs.prepare import Prepared, prepare
+from align.pairs.read import texts
+from align.pairs.store import TokenStore
+from align.protocols import PairLoss
+from align.run import Run
+from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
+from align.training.determinism import seed_everything
+from align.training.loop import Objective, train
+from align.types import Result, TokenPair
+
+ScorePairs = Callable[[list[TokenPair]], tuple[Tensor, Tensor]]
+"""Pairs -> something that should be higher for the chosen reply: scores (B,), or implicit rewards (B,)."""
+
+
+def open_policy(run: Run, model: ModelSettings, adapter: AdapterSettings, dataset: DatasetSettings) -> Policy:
+    """The policy that a stage trains, with its origin noted in run.json."""
+    seed_everything(run.seed)
+    policy = load_policy(model, adapter, texts=lambda: texts(dataset), seed=run.seed, device=device())
+    _note_model(run, model, policy.chat)
+    return policy
+
+
+def open_scalar(
+    run: Run, model: ModelSettings, adapter: AdapterSettings, dataset: DatasetSettings
+) -> ScalarModel:
+    """The reward model that a stage trains, with its origin noted in run.json."""
+    seed_everything(run.seed)
+    scalar = load_scalar(model, adapter, texts=lambda: texts(dataset), seed=run.seed, device=device())
+    _note_model(run, model, scalar.chat)
+    return scalar
+
+
+def _note_model(run: Run, model: ModelSettings, chat: ChatFormat) -> None:
+    run.note_input("model", model.path, None if model.path else "built from scratch")
+    run.note_input("tokenizer", model.path, chat.fingerprint())
+
+
+def prepare_data(
+    run: Run,
+    dataset: DatasetSettings,
+    chat: ChatFormat,
+    model: ModelSettings,
+    wants: Literal["pairs", "demonstrations"],
+) -> Prepared[Any, Any]:
+    """The dataset as tokens on disk, split by prompt, with its fingerprint noted in run.json."""
+    data = prepare(dataset, chat, model.max_length, run.directory, wants)
+    if not len(data.train):
+        raise DataError(f"no usable row is left to train on; {run.directory}/data_report.json says why")
+    run.note_input("data", getattr(dataset.source, "path", None), data.fingerprint)
+    return data
+
+
+def fit(
+    run: Run,
+    settings: TrainingSettings,
+    model: Any,
+    objective: Objective[Any],
+    data: Prepared[Any, Any],
+    validate: Callable[[], float] | None = None,
+) -> None:
+    """Trains the model on the training split; early stopping looks at the validation split."""
+    train(
+        run=run,
+        settings=settings,
+        model=model,
+        objective=objective,
+        items=data.train,
+        describe=lambda item: str(item.id),
+        validate=validate if len(data.validation) else None,
+        device=device(),
+        fingerprint={"data": data.fingerprint},
+    )
+
+
+def micro_batches(items: TokenStore[Any, Any], settings: TrainingSettings) -> Iterator[list[Any]]:
+    """All items in order, as many at once as a training pass takes."""
+    size = settings.micro_batch_size or settings.batch_size
+    for start in range(0, len(items), size):
+        yield [items[i] for i in range(start, min(start + size, len(items)))]
+
+
+def pair_accuracy(
+    label: str,
+    model: torch.nn.Module,
+    score: ScorePairs,
+    items: TokenStore[Any, Any],
+    settings: TrainingSettings,
+) -> list[Result]:
+    """``<label>/accuracy``, ``ties`` and ``margin`` over unseen pairs, without gradients or dropout."""
+    if not len(items):
+        raise DataError("the test split is empty: raise dataset.test_fraction, or give more prompts")
+    chosen: list[float] = []
+    rejected: list[float] = []
+    with torch.no_grad(), evaluating(model):
+        for batch in micro_batches(items, settings):
+            ahead, behind = score(batch)
+            chosen.extend(ahead.double().tolist())
+            rejected.extend(behind.double().tolist())
+    clusters = [items.text(i).prompt for i in range(len(items))]
+    return accuracy(chosen, rejected, clusters, label)
+
+
+def held_out(
+    model: torch.nn.Module,
+    objective: Objective[Any],
+    items: TokenStore[Any, Any],
+    settings: TrainingSettings,
+    names: Mapping[str, str],
+) -> list[Result]:
+    """An objective's own metrics over unseen items: ``names`` maps a metric to its name in results.json."""
+    sums = dict.fromkeys(names, 0.0)
+    counts = dict.fromkeys(names, 0.0)
+    with torch.no_grad(), evaluating(model):
+        for batch in micro_batches(items, settings):
+            step = objective(batch)
+            for name in names:
+                total, count = step.metrics[name]
+                sums[name] += float(total)
+                counts[name] += float(count)
+    return [
+        Result(public, sums[name] / counts[name], len(items), None, None, "exact")
+        for name, public in names.items()
+        if counts[name]
+    ]
+
+
+def warn_if_coupled(loss: PairLoss, settings: TrainingSettings) -> None:
+    """Losses that couple the pairs of a micro-batch depend on how a batch is cut."""
+    if loss.couples_batch and settings.accumulation() > 1:
+        warnings.warn(
+            f"this loss couples the pairs of a micro-batch: {settings.accumulation()} micro-batches a step "
+            f"are another objective than one of {settings.batch_size}",
+            stacklevel=2,
+        )

@@ -1,0 +1,54 @@
+"""Direct preference optimisation and its kin: any pair loss (``loss=``), no reward model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from align.protocols import PairLoss
+from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from align.pairs.store import TokenStore
+    from align.run import Run
+    from align.types import Result, TokenPair
+
+__all__ = ["Dpo"]
+
+
+@dataclass(frozen=True)
+class Dpo:
+    """``stage=dpo``: a policy from pairs; the reference is the model that it starts from."""
+
+    model: ModelSettings
+    adapter: AdapterSettings
+    dataset: DatasetSettings
+    loss: PairLoss
+    training: TrainingSettings
+
+    def execute(self, run: Run) -> None:
+        """Writes ``model/``, and ``dpo/implicit/accuracy`` (unseen pairs) to results.json."""
+        from align.models.policy import save_policy
+        from align.stages._common import fit, open_policy, pair_accuracy, prepare_data, warn_if_coupled
+        from align.training.objectives import Preference
+
+        policy = open_policy(run, self.model, self.adapter, self.dataset)
+        data = prepare_data(run, self.dataset, policy.chat, self.model, "pairs")
+        warn_if_coupled(self.loss, self.training)
+        objective = Preference(policy.model, policy.pad_id, self.loss, policy.reference)
+
+        def implicit_rewards(items: list[TokenPair]) -> tuple[Tensor, Tensor]:
+            values = self.loss(objective.logps(items))
+            return values.chosen_rewards, values.rejected_rewards
+
+        def unseen(items: TokenStore[Any, Any]) -> list[Result]:
+            return pair_accuracy("dpo/implicit", policy.model, implicit_rewards, items, self.training)
+
+        def validation_accuracy() -> float:
+            return unseen(data.validation)[0].value
+
+        fit(run, self.training, policy.model, objective, data, validate=validation_accuracy)
+        save_policy(policy, run.directory / "model")
+        run.write_results(unseen(data.test))

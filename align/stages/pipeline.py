@@ -1,0 +1,51 @@
+"""The whole loop: sft, reward, dpo, evaluate, each as if it were run alone; whole steps are skipped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from align.run import Run
+    from align.types import Result
+
+__all__ = ["Pipeline"]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """``stage=pipeline``: runs the steps in ``order``; a step's own options stand under ``steps.NAME``."""
+
+    order: tuple[str, ...]
+    """Names of the steps; a name that is no stage's gives its stage as ``steps.NAME.stage``."""
+
+    def execute(self, run: Run) -> None:
+        """Writes the steps' results as one results.json, prints the table, draws figures/pipeline.png."""
+        from align.report.console import say, step_heading
+        from align.report.figures import pipeline_figure
+        from align.report.files import read_results, read_samples
+        from align.report.terminal import print_summary
+
+        results: list[Result] = []
+        for number, step in enumerate(run.steps, start=1):
+            step_heading(number, len(run.steps), step.directory.name, step.directory)
+            if step.is_whole():
+                say("already whole, skipped")
+            else:
+                step.continued(run.resume).execute()
+            results += read_results(step.directory / "results.json")
+        run.write_results(results)
+        figure = run.directory / "figures" / "pipeline.png"
+        pipeline_figure({step.directory.name: step.directory for step in run.steps}, results, figure)
+        samples = run.directory / "evaluate" / "samples.jsonl"
+        places = {
+            **{f"{step.directory.name} model": step.directory / "model" for step in run.steps},
+            "results": run.directory / "results.json",
+            "samples": samples,
+            "figure": figure,
+        }
+        print_summary(
+            results,
+            read_samples(samples) if samples.exists() else (),
+            {name: path for name, path in places.items() if path.exists()},
+        )

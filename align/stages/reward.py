@@ -1,0 +1,48 @@
+"""Reward model: a scalar head that scores the preferred reply above the other (Bradley-Terry)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from align.protocols import ScoreLoss
+from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from align.pairs.store import TokenStore
+    from align.run import Run
+    from align.types import Result
+
+__all__ = ["Reward"]
+
+
+@dataclass(frozen=True)
+class Reward:
+    """``stage=reward``: a reward model from pairs; its accuracy on unseen pairs beside the Bayes limit."""
+
+    model: ModelSettings
+    adapter: AdapterSettings
+    dataset: DatasetSettings
+    reward_loss: ScoreLoss
+    training: TrainingSettings
+
+    def execute(self, run: Run) -> None:
+        """Writes ``model/`` (a sequence classifier) and ``reward/accuracy`` to results.json."""
+        from align.models.scalar import save_scalar
+        from align.stages._common import fit, open_scalar, pair_accuracy, prepare_data
+        from align.stages._truth import bayes_accuracy
+        from align.training.objectives import Scoring
+
+        scalar = open_scalar(run, self.model, self.adapter, self.dataset)
+        data = prepare_data(run, self.dataset, scalar.chat, self.model, "pairs")
+        objective = Scoring(scalar.model, scalar.pad_id, self.reward_loss)
+
+        def unseen(items: TokenStore[Any, Any]) -> list[Result]:
+            return pair_accuracy("reward", scalar.model, objective.scores, items, self.training)
+
+        def validation_accuracy() -> float:
+            return unseen(data.validation)[0].value
+
+        fit(run, self.training, scalar.model, objective, data, validate=validation_accuracy)
+        save_scalar(scalar, run.directory / "model")
+        run.write_results([*unseen(data.test), *bayes_accuracy(self.dataset.source, data.test)])

@@ -1,0 +1,36 @@
+"""Supervised fine-tuning: imitate the demonstrations (or the chosen replies of pairs)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from align.run import Run
+
+__all__ = ["Sft"]
+
+
+@dataclass(frozen=True)
+class Sft:
+    """``stage=sft``: a policy that gives the demonstrations' replies; the next stages start from it."""
+
+    model: ModelSettings
+    adapter: AdapterSettings
+    dataset: DatasetSettings
+    training: TrainingSettings
+
+    def execute(self, run: Run) -> None:
+        """Writes ``model/``, and ``sft/nll`` (nats a reply token on unseen prompts) to results.json."""
+        from align.models.policy import save_policy
+        from align.stages._common import fit, held_out, open_policy, prepare_data
+        from align.training.objectives import Imitation
+
+        policy = open_policy(run, self.model, self.adapter, self.dataset)
+        data = prepare_data(run, self.dataset, policy.chat, self.model, "demonstrations")
+        objective = Imitation(policy.model, policy.pad_id)
+        fit(run, self.training, policy.model, objective, data)
+        save_policy(policy, run.directory / "model")
+        run.write_results(held_out(policy.model, objective, data.test, self.training, {"nll": "sft/nll"}))

@@ -1,0 +1,319 @@
+"""The one training loop: sft, reward and dpo give it an objective, items to draw from and a validation value.
+
+A step is: draw, update, look, log, save. What moves lies in ``Counters``, the weights, the optimiser and the
+global generators; all of it goes into every checkpoint, so that a resumed run continues with the same bits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic
+
+import torch
+from torch.nn import Module
+
+from align.errors import CheckpointError, ConfigError, ModelError, Terminated
+from align.run import Run
+from align.settings import TrainingSettings
+from align.tracking.metrics import MetricsFile
+from align.training import checkpoints
+from align.training.determinism import generators_kept, seed_everything
+from align.training.fingerprint import fingerprint_of, refuse_misfit
+from align.training.guards import memory_explained, require_finite
+from align.training.optimiser import build_optimiser, learning_rate, trainable_parameters
+from align.training.progress import progress
+from align.training.sampler import batch_indices, ends_epoch, total_steps
+from align.training.signals import sigterm_noted
+from align.training.state import Counters, Trained, capture, restore, restore_weights
+from align.training.update import Item, Items, Objective, Step, Updated, update
+
+__all__ = ["Items", "Objective", "Step", "TrainSummary", "train"]
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """What became of a training."""
+
+    steps: int
+    """Optimiser steps taken, over all sittings."""
+    epochs: float
+    """Passes over the items."""
+    seconds: float
+    """Time spent, over all sittings."""
+    metrics: Mapping[str, float]
+    """The last line of ``metrics.jsonl``: loss and the objective's own, as means over its interval."""
+    best_value: float | None
+    """The best validation value; None where nobody looked."""
+    best_step: int | None
+    """Its step. With early stopping, the model's weights are now those of this step."""
+    stopped_early: bool
+    resumed_from: int | None
+    """The step of the checkpoint that this sitting began from."""
+
+
+def train(
+    *,
+    run: Run,
+    settings: TrainingSettings,
+    model: Module,
+    objective: Objective[Item],
+    items: Items[Item],
+    describe: Callable[[Item], str],
+    validate: Callable[[], float] | None = None,
+    device: torch.device,
+    fingerprint: Mapping[str, str] | None = None,
+) -> TrainSummary:
+    """Trains what is trainable of a model, from the start or from the newest whole checkpoint.
+
+    The model is left on ``device`` in eval mode, with its last weights, or the best with early stopping.
+    ``metrics.jsonl`` and ``checkpoints/`` in the run's directory are written here; the tracker mirrors it.
+
+    Args:
+        run: directory, seed, tracker, and whether to resume.
+        objective: its gradient is followed; see ``update``.
+        items: drawn by a seeded permutation an epoch, read when they are needed.
+        describe: an id of an item, for error messages.
+        validate: a value to make as large as it gets; called in eval mode, without gradients, and whatever it
+            draws leaves training untouched.
+        fingerprint: what else must be the same for a checkpoint to fit (hashes of data, loss, reference).
+
+    Raises:
+        NonFiniteError: a loss, metric, gradient or weight is NaN or infinite; the run stops at that step.
+        OutOfMemoryError: says which settings to lower.
+        CheckpointError: no checkpoint is whole; it is of another run; there is one and ``resume`` is false.
+        Terminated: SIGTERM arrived; the step was finished and saved.
+        ConfigError, DataError, ModelError: early stopping without validation, no items, nothing to train.
+    """
+    if settings.early_stopping is not None and validate is None:
+        raise ConfigError(
+            "training.early_stopping needs a validation split: set dataset.validation_fraction above 0, "
+            "or training.early_stopping=none"
+        )
+    total = total_steps(settings.max_steps, settings.epochs, settings.batch_size, len(items))
+    seed_everything(run.seed)
+    model.to(device)
+    parameters = trainable_parameters(model)
+    trained = Trained(model, parameters, build_optimiser(parameters, settings), device)
+    identity = fingerprint_of(
+        settings=settings,
+        seed=run.seed,
+        stage=run.stage_name,
+        total_steps=total,
+        items=len(items),
+        parameters=parameters,
+        device=device,
+        more=fingerprint or {},
+    )
+    with memory_explained(settings):
+        counters = _begin(run, trained, identity, total)
+        begun_at = counters.step
+        job = _Job(run, settings, trained, objective, items, describe, validate, identity, total, counters)
+        with _recomputed_activations(model, settings.gradient_checkpointing):
+            model.train()
+            _run_steps(job)
+        model.eval()
+        _take_best(job)
+    return _summary(job, begun_at)
+
+
+@dataclass(frozen=True)
+class _Job(Generic[Item]):
+    """The arguments of ``train`` and what was derived from them."""
+
+    run: Run
+    settings: TrainingSettings
+    trained: Trained
+    objective: Objective[Item]
+    items: Items[Item]
+    describe: Callable[[Item], str]
+    validate: Callable[[], float] | None
+    identity: Mapping[str, str]
+    total: int
+    counters: Counters
+
+    def finished(self) -> bool:
+        """Whether the last step is taken, or patience is at its end."""
+        return self.counters.step >= self.total or self.counters.best.exhausted(self.settings.early_stopping)
+
+
+def _begin(run: Run, trained: Trained, identity: Mapping[str, str], total: int) -> Counters:
+    """From the newest whole checkpoint where there is one, else from nothing."""
+    folder = _folder(run)
+    if not run.resume and checkpoints.steps_in(folder):
+        raise CheckpointError(
+            f"{folder} holds checkpoints of an earlier training: resume=true continues it, "
+            f"another run.dir starts a new one"
+        )
+    checkpoint = checkpoints.newest(folder)
+    if checkpoint is None:
+        return Counters()
+    refuse_misfit(checkpoint.state["fingerprint"], identity, checkpoint.step)
+    if checkpoint.step > total:
+        raise CheckpointError(
+            f"the checkpoint is of step {checkpoint.step}, and this run ends at step {total}: "
+            f"raise training.max_steps (or epochs), or start anew in another run.dir"
+        )
+    return restore(checkpoint, trained)
+
+
+def _run_steps(job: _Job[Item]) -> None:
+    run, settings, counters = job.run, job.settings, job.counters
+    with (
+        sigterm_noted() as terminated,
+        MetricsFile(run.directory / "metrics.jsonl", after_step=counters.step) as metrics,
+        progress(run.stage_name, job.total, counters.step) as show,
+    ):
+        began = time.monotonic() - counters.seconds
+        while not job.finished():
+            counters.step += 1
+            rate = _take_step(job)
+            value = _look(job)
+            counters.seconds = time.monotonic() - began
+            if value is not None or job.finished() or counters.step % settings.log_every == 0:
+                _log(job, metrics, rate, value)
+            stop = terminated()
+            if stop or job.finished() or _save_is_due(job, looked=value is not None):
+                metrics.sync()
+                checkpoint = capture(job.trained, counters, job.identity)
+                checkpoints.write(_folder(run), checkpoint, keep=settings.keep_checkpoints)
+            show(counters.step, counters.line)
+            if stop:
+                raise Terminated(
+                    f"SIGTERM: step {counters.step} of {job.total} is finished and saved in {_folder(run)}; "
+                    f"the same command with resume=true goes on from there"
+                )
+
+
+def _take_step(job: _Job[Item]) -> float:
+    """Draws a batch and takes one step on it; returns the learning rate."""
+    settings, counters, optimiser = job.settings, job.counters, job.trained.optimiser
+    indices = batch_indices(job.run.seed, counters.step, settings.batch_size, len(job.items))
+    batch = [job.items[index] for index in indices]
+    rate = learning_rate(
+        counters.step,
+        job.total,
+        peak=settings.learning_rate,
+        warmup=settings.warmup_steps,
+        schedule=settings.schedule,
+    )
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    updated = update(
+        job.objective,
+        batch,
+        parameters=job.trained.parameters,
+        optimiser=optimiser,
+        micro_batch_size=settings.micro_batch_size or settings.batch_size,
+        max_grad_norm=settings.max_grad_norm,
+        step=counters.step,
+        ids=[job.describe(item) for item in batch],
+    )
+    _count(counters, updated)
+    return rate
+
+
+def _count(counters: Counters, updated: Updated) -> None:
+    counters.meter.add("loss", updated.loss_sum, updated.weight)
+    counters.meter.add("grad_norm", updated.grad_norm, 1.0)
+    for name, (value, count) in updated.metrics.items():
+        counters.meter.add(name, value, count)
+    counters.tokens += updated.tokens
+
+
+def _look(job: _Job[Item]) -> float | None:
+    """The validation value, where it is time to look: every so often, at an epoch's end, at the last step."""
+    settings, counters = job.settings, job.counters
+    if job.validate is None:
+        return None
+    if settings.eval_every is None:
+        due = ends_epoch(counters.step, settings.batch_size, len(job.items))
+    else:
+        due = counters.step % settings.eval_every == 0
+    if not due and counters.step < job.total:
+        return None
+    model = job.trained.model
+    with generators_kept(job.trained.device), torch.no_grad():
+        model.eval()
+        value = float(job.validate())
+        model.train()
+    require_finite("validation", value, step=counters.step, ids=[])
+    counters.best = counters.best.after(value, counters.step)
+    return value
+
+
+def _log(job: _Job[Item], metrics: MetricsFile, rate: float, value: float | None) -> None:
+    """Writes one line: means since the line before it, and the throughput since then."""
+    counters, last = job.counters, job.counters.line
+    seconds = max(counters.seconds - last.get("time", 0.0), 1e-9)
+    seen = counters.step * job.settings.batch_size
+    line: dict[str, float] = {
+        "epoch": seen / len(job.items),
+        "time": counters.seconds,
+        "learning_rate": rate,
+        **counters.meter.means(),
+        "examples_per_second": (seen - counters.line_step * job.settings.batch_size) / seconds,
+    }
+    if counters.tokens:
+        line["tokens"] = counters.tokens
+        line["tokens_per_second"] = (counters.tokens - last.get("tokens", 0)) / seconds
+    if value is not None:
+        line["validation"] = value
+    metrics.write(counters.step, line)
+    job.run.tracker.log(counters.step, line)
+    counters.line, counters.line_step = line, counters.step
+    counters.meter.clear()
+
+
+def _save_is_due(job: _Job[Item], *, looked: bool) -> bool:
+    settings, counters = job.settings, job.counters
+    best = looked and settings.early_stopping is not None and counters.best.step == counters.step
+    return best or (settings.save_every is not None and counters.step % settings.save_every == 0)
+
+
+def _take_best(job: _Job[Item]) -> None:
+    """With early stopping, the best weights, from their checkpoint."""
+    best = job.counters.best.step
+    if job.settings.early_stopping is not None and best is not None and best != job.counters.step:
+        restore_weights(checkpoints.read(checkpoints.folder_of(_folder(job.run), best)), job.trained)
+
+
+def _summary(job: _Job[Item], begun_at: int) -> TrainSummary:
+    counters = job.counters
+    return TrainSummary(
+        steps=counters.step,
+        epochs=counters.step * job.settings.batch_size / len(job.items),
+        seconds=counters.seconds,
+        metrics=counters.line,
+        best_value=counters.best.value,
+        best_step=counters.best.step,
+        stopped_early=counters.step < job.total,
+        resumed_from=begun_at or None,
+    )
+
+
+@contextmanager
+def _recomputed_activations(model: Module, wanted: bool) -> Iterator[None]:
+    """Gradient checkpointing while training, where it is wanted."""
+    if not wanted:
+        yield
+        return
+    enable = getattr(model, "gradient_checkpointing_enable", None)
+    disable = getattr(model, "gradient_checkpointing_disable", None)
+    if not callable(enable) or not callable(disable):
+        raise ModelError(
+            f"{type(model).__name__} cannot recompute activations: set training.gradient_checkpointing=false"
+        )
+    # The reentrant kind needs inputs that require a gradient, which frozen embeddings under LoRA do not.
+    enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        yield
+    finally:
+        disable()
+
+
+def _folder(run: Run) -> Path:
+    return run.directory / "checkpoints"

@@ -1,0 +1,124 @@
+"""One optimiser step: forward and backward a micro-batch at a time, guard, clip, step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from align.errors import DataError
+from align.training.guards import nonfinite_names, require_finite, require_finite_gradients
+
+Item = TypeVar("Item")
+ItemIn = TypeVar("ItemIn", contravariant=True)
+ItemOut = TypeVar("ItemOut", covariant=True)
+
+
+class Items(Protocol[ItemOut]):
+    """What is trained on: a list, or a file that is read where an index points."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> ItemOut: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an objective says about one micro-batch."""
+
+    loss_sum: Tensor
+    """Scalar with a gradient: the SUM of the losses over the micro-batch's units (pairs, reply tokens)."""
+    metrics: Mapping[str, tuple[float | Tensor, float]] = field(default_factory=dict)
+    """Name -> (sum, count); a line shows sum / count over all that was counted since the line before."""
+    tokens: int = 0
+    """Tokens that went through the model, padding left out; 0 where nobody counts."""
+
+
+class Objective(Protocol[ItemIn]):
+    """What a stage wants of its model. It draws from the global generators only, if it draws at all."""
+
+    def weight(self, items: Sequence[ItemIn]) -> float:
+        """Units in a batch (pairs, or reply tokens): what the sum of its losses is divided by."""
+
+    def __call__(self, items: Sequence[ItemIn]) -> Step:
+        """The forward pass of one micro-batch."""
+
+
+@dataclass(frozen=True)
+class Updated:
+    """One finished step: ``loss_sum`` over ``weight`` units, the gradient norm before clipping, metrics."""
+
+    loss_sum: float
+    weight: float
+    grad_norm: float
+    metrics: Mapping[str, tuple[float, float]]
+    tokens: int
+
+
+def update(
+    objective: Objective[Item],
+    items: Sequence[Item],
+    *,
+    parameters: Mapping[str, Parameter],
+    optimiser: torch.optim.Optimizer,
+    micro_batch_size: int,
+    max_grad_norm: float,
+    step: int,
+    ids: Sequence[str],
+) -> Updated:
+    """Takes one optimiser step on a batch.
+
+    The gradient is that of (sum of all losses) / (weight of the whole batch), so that the split into
+    micro-batches changes it by rounding only: 1x8, 2x4 and 8x1 agree. (Except for losses that couple the
+    items of a micro-batch.)
+
+    Args:
+        items: the whole batch; ``micro_batch_size`` of them go through the model at a time.
+        parameters: what is trained, by name.
+        step: 1-based, for messages; ``ids`` name the items in them.
+
+    Raises:
+        NonFiniteError: a loss, metric or gradient is NaN or infinite; no weight was changed.
+        DataError: nothing in the batch counts.
+    """
+    optimiser.zero_grad(set_to_none=True)
+    weight = float(objective.weight(items))
+    if not weight > 0:
+        raise DataError(f"step {step}: nothing counts in the loss of the batch {', '.join(ids)}")
+    loss_sum, tokens = 0.0, 0
+    metrics: dict[str, tuple[float, float]] = {}
+    for first in range(0, len(items), micro_batch_size):
+        chunk = slice(first, first + micro_batch_size)
+        outcome = objective(items[chunk])
+        loss_sum += _checked_loss(outcome.loss_sum, parameters, step, ids[chunk])
+        (outcome.loss_sum / weight).backward()  # type: ignore[no-untyped-call]
+        tokens += outcome.tokens
+        for name, (value, count) in outcome.metrics.items():
+            before, counted = metrics.get(name, (0.0, 0.0))
+            require_finite(name, float(value), step=step, ids=ids[chunk])
+            metrics[name] = (before + float(value), counted + float(count))
+    norm = _clip(parameters, max_grad_norm, step, ids)
+    optimiser.step()
+    return Updated(loss_sum, weight, norm, metrics, tokens)
+
+
+def _checked_loss(loss: Tensor, parameters: Mapping[str, Parameter], step: int, ids: Sequence[str]) -> float:
+    value = float(loss.detach())
+    if value - value != 0.0:  # NaN or infinite: look for the cause while it can still be seen
+        guilty = nonfinite_names(parameters.items())
+        hint = f"Already not finite in the model: {', '.join(guilty[:3])}." if guilty else ""
+        require_finite("loss", value, step=step, ids=ids, hint=hint)
+    return value
+
+
+def _clip(parameters: Mapping[str, Parameter], max_norm: float, step: int, ids: Sequence[str]) -> float:
+    """Global gradient norm before clipping; the gradients are clipped to ``max_norm``."""
+    with_gradient = [parameter for parameter in parameters.values() if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in with_gradient if p.grad is not None])
+    require_finite_gradients(parameters, float(norm), step=step, ids=ids)
+    torch.nn.utils.clip_grads_with_norm_(with_gradient, max_norm, norm)
+    return float(norm)

@@ -1,0 +1,103 @@
+"""A trained scalar model as the reward: ``stage=reward``'s product, or anyone's of the same shape."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from align.config import Range
+from align.errors import ModelError, NonFiniteError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from align.models.scalar import ScalarModel
+    from align.types import Prompt
+
+__all__ = ["BradleyTerry"]
+
+
+@dataclass(frozen=True)
+class BradleyTerry:
+    """Scores whose differences are log-odds of preference (Bradley and Terry 1952)."""
+
+    path: str
+    """A run directory of ``stage=reward``, a Hugging Face folder with a scalar head, or a Hub name."""
+    batch_size: Annotated[int, Range(low=1)] = 32
+    """Replies scored at once."""
+    device: str | None = None
+    """Where the model runs (``cpu``, ``cuda:1``); none takes an accelerator where there is one."""
+
+    def prepare(self) -> Ready:
+        """Loads the model, in eval mode.
+
+        Raises:
+            ModelError: nothing at ``path``, or no trained scalar head in it.
+        """
+        import torch
+
+        from align.models.scalar import load_scalar
+        from align.settings import AdapterSettings, ModelSettings
+
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        device = self.device or accelerator or "cpu"
+        model = ModelSettings(path=self.path, max_length=1)  # each text is measured when it is scored
+        scalar = load_scalar(model, AdapterSettings(), texts=None, seed=0, device=device, trained=True)
+        scalar.model.eval().requires_grad_(False)
+        return Ready(scalar, self.batch_size)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A loaded scalar model and how many replies it scores at once."""
+
+    scalar: ScalarModel
+    batch_size: int
+
+    def score(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> list[float]:
+        """One score a reply; texts of like length share a batch, and the batch changes no score.
+
+        Raises:
+            ModelError: a text has more tokens than the model has positions for.
+            NonFiniteError: a score is NaN or infinite.
+        """
+        import torch
+
+        from align.models.forward import reply_scores
+
+        chat = self.scalar.chat
+        texts = [
+            (chat.prompt_ids(prompt), chat.reply_ids(prompt, reply))
+            for prompt, reply in zip(prompts, replies, strict=True)
+        ]
+        lengths = [len(prompt) + len(reply) for prompt, reply in texts]
+        self._check_room(lengths)
+        order = sorted(range(len(texts)), key=lengths.__getitem__)
+        scores = [0.0] * len(texts)
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            with torch.inference_mode():
+                batch = reply_scores(
+                    self.scalar.model,
+                    [texts[row][0] for row in rows],
+                    [texts[row][1] for row in rows],
+                    self.scalar.pad_id,
+                )
+            for row, score in zip(rows, batch.tolist(), strict=True):
+                scores[row] = score
+        bad = [row for row, score in enumerate(scores) if not math.isfinite(score)]
+        if bad:
+            raise NonFiniteError(
+                f"reward=bradley_terry gave {scores[bad[0]]} to reply {bad[0]} of {len(scores)}"
+            )
+        return scores
+
+    def _check_room(self, lengths: Sequence[int]) -> None:
+        room = self.scalar.positions
+        longest = max(lengths, default=0)
+        if room is not None and longest > room:
+            raise ModelError(
+                f"reward=bradley_terry: text {lengths.index(longest)} has {longest} tokens, "
+                f"the reward model has positions for {room}"
+            )

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from align.errors import ModelError, NonFiniteError
+from align.models.forward import reply_scores
+from align.models.save import plain_model
+from align.models.scalar import ScalarModel, load_scalar, save_scalar
+from align.registry import component
+from align.settings import AdapterSettings, ModelSettings, ScratchSettings
+from align.types import Message
+from reward_models.bradley_terry import BradleyTerry
+
+PROMPTS = [(Message("user", "hello " * n),) for n in (1, 4, 2, 3, 1)]
+REPLIES = ["yes", "<|pad|>", "how are you?", "", "no " * 9]
+
+
+def texts() -> Iterator[str]:
+    return iter(["hello there, how are you?"] * 20)
+
+
+@pytest.fixture
+def scalar() -> ScalarModel:
+    shape = ScratchSettings(hidden_size=32, layers=2, heads=2, mlp_size=48, vocab_size=280)
+    settings = ModelSettings(scratch=shape, max_length=64)
+    return load_scalar(settings, AdapterSettings(), texts=texts, seed=0)
+
+
+def test_scores_are_the_models_in_order_whatever_the_batch(scalar: ScalarModel, tmp_path: Path):
+    save_scalar(scalar, tmp_path / "rm" / "model")
+    scalar.model.eval()
+    with torch.no_grad():
+        expected = [
+            float(
+                reply_scores(
+                    scalar.model,
+                    [scalar.chat.prompt_ids(prompt)],
+                    [scalar.chat.reply_ids(prompt, reply)],
+                    scalar.pad_id,
+                )
+            )
+            for prompt, reply in zip(PROMPTS, REPLIES, strict=True)
+        ]
+    assert len(set(expected)) == 5
+    for size in (1, 2, 32):
+        ready = BradleyTerry(path=str(tmp_path / "rm"), batch_size=size, device="cpu").prepare()
+        assert ready.score(PROMPTS, REPLIES) == pytest.approx(expected, abs=1e-5)
+    assert ready.score([], []) == []
+
+
+def test_a_score_that_is_not_finite_is_an_error(scalar: ScalarModel, tmp_path: Path):
+    with torch.no_grad():
+        plain_model(scalar.model.inner).score.weight.fill_(float("nan"))
+    save_scalar(scalar, tmp_path / "model")
+    with pytest.raises(NonFiniteError, match="gave nan to reply 0 of 5"):
+        BradleyTerry(path=str(tmp_path), device="cpu").prepare().score(PROMPTS, REPLIES)
+
+
+def test_a_text_longer_than_the_models_positions_is_named(scalar: ScalarModel, tmp_path: Path):
+    save_scalar(scalar, tmp_path / "model")
+    ready = BradleyTerry(path=str(tmp_path), device="cpu").prepare()
+    with pytest.raises(ModelError, match=r"text 1 has \d+ tokens, the reward model has positions for 64"):
+        ready.score(PROMPTS[:2], ["yes", "q" * 64])
+
+
+def test_a_missing_path_is_a_model_error(tmp_path: Path):
+    with pytest.raises(ModelError, match="there is no model at"):
+        BradleyTerry(path=str(tmp_path / "nope")).prepare()
+
+
+def test_it_is_found_by_name_and_imports_no_torch():
+    assert component("reward", "bradley_terry") is BradleyTerry
+    code = "import sys, reward_models.bradley_terry; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -1,0 +1,174 @@
+"""What is typed on the command line -> a typed run, or one message, before torch is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from align import registry
+from align.compose import choices, combinations, conf_folder, groups, run_from
+from align.errors import ConfigError
+from align.run import Run
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+def composed(*overrides: str) -> Run:
+    return run_from(["run.dir=unused", *overrides], ["python", "-m", "align", *overrides])
+
+
+def refusal(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        run_from(list(overrides), [])
+    return str(caught.value)
+
+
+def test_values_reach_the_typed_stage() -> None:
+    run = composed("stage=dpo", "loss.beta=0.3", "training.max_steps=5", "seed=7", "model.path=runs/sft")
+    assert run.stage.loss.beta == 0.3  # type: ignore[attr-defined]
+    assert run.stage.training.max_steps == 5  # type: ignore[attr-defined]
+    assert run.stage.model.path == "runs/sft"  # type: ignore[attr-defined]
+    assert (run.seed, run.stage_name, run.directory) == (7, "dpo", Path("unused"))
+
+
+def test_another_loss_is_one_word() -> None:
+    loss = composed("stage=dpo", "loss=ipo", "loss.beta=0.2").stage.loss  # type: ignore[attr-defined]
+    assert type(loss).__name__ == "Ipo"
+    assert loss.beta == 0.2
+
+
+def test_a_dotted_name_is_somebody_elses_component(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_lab").mkdir()
+    (tmp_path / "my_lab" / "flat.py").write_text(
+        "from dataclasses import dataclass\n__all__ = ['Flat']\n"
+        "@dataclass(frozen=True)\nclass Flat:\n    height: float = 1.0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    run = composed("stage=dpo", "loss=my_lab.flat", "loss.height=2")
+    assert run.stage.loss.height == 2.0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ([], "no stage given. Type: python -m align stage=NAME, with one of: dpo, evaluate"),
+        (["stage=dpoo"], "no stage named 'dpoo'. Did you mean 'dpo'? Known: dpo, evaluate"),
+        (["stage=dpo", "loss=ipoo"], "no loss named 'ipoo'. Did you mean 'ipo'? Known: "),
+        (["stage=dpo", "loss.betaa=1"], "loss.betaa: there is no such option. Did you mean 'beta'?"),
+        (["stage=dpo", "loss.beta=-1"], "loss.beta: takes a number above 0, got -1"),
+        (["stage=dpo", "loss.beta=high"], "loss.beta: takes a number above 0, got 'high'"),
+        (["stage=dpo", "losss=ipo"], "losss: there is no such option. Did you mean 'loss'?"),
+        (["stage=sft", "loss=dpo"], "loss: stage=sft does not use a loss; leave out loss=..."),
+        (["stage=sft", "loss.beta=0.1"], "loss: stage=sft does not use a loss"),
+        (["stage=sft", "resume=true"], "resume=true needs run.dir=DIR"),
+        (["stage=sft", "model=hf"], "model.path"),
+        (["stage=sft", "seed=-1"], "seed: takes an integer at least 0, got -1"),
+        (["stage=sft", "training.max_steps=1,2"], "a sweep is started with python -m align -m"),
+        (["stage=sft", "training"], "cannot read 'training': options are typed as key=value"),
+        (["stage=sft", "run.dir=a b"], "cannot read an option"),
+        (["stage=sft", "tracking.api_key=abc"], "tracking.api_key: looks like a secret"),
+        (["stage=sft", "model.path=hf_" + "a" * 30], "model.path: looks like a secret"),
+    ],
+)
+def test_mistakes_are_answered(overrides: list[str], words: str) -> None:
+    assert words in refusal(*overrides)
+
+
+def test_typed_mistakes_come_all_together() -> None:
+    text = refusal("stage=dpo", "loss.beta=0", "training.batch_sise=8", "model.max_length=0")
+    assert "3 mistakes" in text
+    for key in ("loss.beta", "training.batch_sise", "model.max_length"):
+        assert key in text
+
+
+def test_a_pipeline_composes_each_step_as_if_alone() -> None:
+    run = composed(
+        "stage=pipeline", "training.max_steps=9", "steps.dpo.training.max_steps=50", "steps.dpo.loss=ipo",
+        "steps.dpo.loss.beta=0.3",
+    )  # fmt: skip
+    sft, reward, dpo, evaluate = run.steps
+    assert [step.directory.name for step in run.steps] == ["sft", "reward", "dpo", "evaluate"]
+    assert sft.stage.training.max_steps == reward.stage.training.max_steps == 9  # type: ignore[attr-defined]
+    assert dpo.stage.training.max_steps == 50  # type: ignore[attr-defined]
+    assert (type(dpo.stage.loss).__name__, dpo.stage.loss.beta) == ("Ipo", 0.3)  # type: ignore[attr-defined]
+    assert reward.stage.model.path == dpo.stage.model.path == "unused/sft"  # type: ignore[attr-defined]
+    assert evaluate.stage.model.path == "unused/dpo"  # type: ignore[attr-defined]
+    assert evaluate.stage.reward.path == "unused/reward"  # type: ignore[attr-defined]
+
+
+def test_a_typed_reward_replaces_the_wired_one() -> None:
+    evaluate = composed("stage=pipeline", "dataset=toy", "model=tiny", "reward=gold").steps[-1]
+    assert type(evaluate.stage.reward).__name__ == "Gold"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("steps.dpo.loss.betaa=1", "there is no such option. Did you mean 'beta'?"),
+        ("steps.dpoo.loss.beta=1", "Did you mean 'dpo'?"),
+        ("steps.dpo.loss=ipoo", "no loss named 'ipoo'"),
+        ("sampling.temperature=-1", "sampling.temperature: takes"),
+        ("losss.beta=1", "losss.beta: no step uses this"),
+    ],
+)
+def test_a_pipelines_mistakes_are_told_before_any_step_runs(override: str, words: str) -> None:
+    assert words in refusal("stage=pipeline", override)
+
+
+def test_a_sweep_is_every_combination() -> None:
+    assert combinations(["stage=dpo", "loss.beta=0.1,0.3", "seed=1,2"]) == [
+        ["stage=dpo", "loss.beta=0.1", "seed=1"],
+        ["stage=dpo", "loss.beta=0.1", "seed=2"],
+        ["stage=dpo", "loss.beta=0.3", "seed=1"],
+        ["stage=dpo", "loss.beta=0.3", "seed=2"],
+    ]
+
+
+def test_every_component_has_its_yaml_and_every_yaml_its_component() -> None:
+    for group in registry.PACKAGES:
+        assert choices(group) == registry.known(group), group
+        for name in choices(group):
+            text = (conf_folder() / group / f"{name}.yaml").read_text(encoding="utf-8")
+            assert f"name: {name}" in text, f"conf/{group}/{name}.yaml must say name: {name}"
+
+
+def test_every_group_is_chosen_by_some_stage() -> None:
+    texts = "".join(path.read_text() for path in (conf_folder() / "stage").glob("*.yaml"))
+    for group in groups():
+        assert group in ("stage", "tracking") or f"override /{group}:" in texts or f"{group}:" in texts
+
+
+def seconds(*words: str) -> tuple[float, subprocess.CompletedProcess[str]]:
+    """Shortest of three: the machine may be busy, the code's own time is the least that was seen."""
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=REPO, check=False)
+        best = min(best, time.perf_counter() - start)
+    return best, done
+
+
+@pytest.mark.medium
+def test_a_mistake_is_answered_at_once_and_without_torch() -> None:
+    took, done = seconds("-X", "importtime", "-m", "align", "stage=dpo", "loss.betaa=1")
+    assert done.returncode == 2
+    assert "Did you mean 'beta'?" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "| torch" not in done.stderr
+    assert took < 2.0
+
+
+@pytest.mark.medium
+def test_help_needs_no_stage_and_is_quick() -> None:
+    took, done = seconds("-m", "align", "--help")
+    assert done.returncode == 0
+    for word in ("stage=pipeline", "ipo", "hh_rlhf", "gold", "exit codes"):
+        assert word in done.stdout
+    assert took < 1.5
+    took, _ = seconds("-c", "import align")
+    bare, _ = seconds("-c", "pass")
+    assert took - bare < 0.2

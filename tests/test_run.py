@@ -1,0 +1,119 @@
+"""A run's directory: opened once, continued only by the same run, and true about how it ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from align.errors import ConfigError, NonFiniteError, Terminated
+from align.run import Run, differences, read_record
+from align.tracking.none import NoTracker
+
+
+@dataclass(frozen=True)
+class Work:
+    """A stage that does what the test says."""
+
+    do: Callable[[Run], None]
+
+    def execute(self, run: Run) -> None:
+        self.do(run)
+
+
+def a_run(
+    directory: Path,
+    do: Callable[[Run], None] = lambda run: None,
+    config: Mapping[str, Any] | None = None,
+    resume: bool = False,
+) -> Run:
+    return Run(
+        directory=directory,
+        stage=Work(do),
+        stage_name="work",
+        seed=3,
+        resume=resume,
+        tracker=NoTracker(),
+        config=config or {"seed": 3},
+        config_yaml="seed: 3\n",
+        command=("python", "-m", "align", "stage=work"),
+    )
+
+
+def test_the_record_says_what_ran_and_how_it_ended(tmp_path: Path) -> None:
+    a_run(tmp_path / "a").execute()
+    record = read_record(tmp_path / "a")
+    assert record is not None
+    assert (record["state"], record["stage"], record["seed"]) == ("completed", "work", 3)
+    assert record["command"] == ["python", "-m", "align", "stage=work"]
+    assert record["versions"]["torch"].startswith("2.")
+    assert (tmp_path / "a" / "config.yaml").read_text() == "seed: 3\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(NonFiniteError("loss"), "failed"), (Terminated("saved"), "terminated")]
+)
+def test_a_run_that_stops_says_why(tmp_path: Path, error: Exception, state: str) -> None:
+    def stop(run: Run) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        a_run(tmp_path, stop).execute()
+    record = read_record(tmp_path)
+    assert record is not None
+    assert record["state"] == state
+    assert type(error).__name__ in record["error"]
+    a_run(tmp_path, resume=True).execute()
+    record = read_record(tmp_path)
+    assert record is not None
+    assert record["state"] == "completed"
+    assert "error" not in record
+
+
+def test_a_taken_directory_is_refused_unless_it_is_continued(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is not empty: resume=true continues"):
+        a_run(tmp_path).execute()
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_another_run_cannot_be_continued(tmp_path: Path) -> None:
+    a_run(tmp_path, config={"training": {"max_steps": 5}, "resume": False}).execute()
+    with pytest.raises(ConfigError, match=r"training\.max_steps: 5 -> 6"):
+        a_run(tmp_path, config={"training": {"max_steps": 6}, "resume": True}, resume=True).execute()
+    record = read_record(tmp_path)
+    assert record is not None
+    assert record["state"] == "completed"
+
+
+def test_whole_means_completed_with_these_settings(tmp_path: Path) -> None:
+    run = a_run(tmp_path, config={"a": 1})
+    assert not run.is_whole()
+    run.execute()
+    assert run.is_whole()
+    assert not a_run(tmp_path, config={"a": 2}).is_whole()
+
+
+def test_lineage_names_the_run_that_made_an_input(tmp_path: Path) -> None:
+    def make(run: Run) -> None:
+        (run.directory / "model").mkdir()
+        (run.directory / "model" / "weights").write_bytes(b"1")
+
+    a_run(tmp_path / "sft", make).execute()
+    a_run(tmp_path / "dpo", lambda run: run.note_input("model", str(tmp_path / "sft"))).execute()
+    entry = json.loads((tmp_path / "dpo" / "run.json").read_text())["inputs"]["model"]
+    assert entry["run"]["stage"] == "work"
+    before = entry["sha256"]
+    (tmp_path / "sft" / "model" / "weights").write_bytes(b"2")
+    a_run(tmp_path / "again", lambda run: run.note_input("model", str(tmp_path / "sft"))).execute()
+    assert json.loads((tmp_path / "again" / "run.json").read_text())["inputs"]["model"]["sha256"] != before
+
+
+def test_differences_leave_out_where_and_how_a_run_is_watched() -> None:
+    old = {"run": {"dir": "a"}, "resume": False, "tracking": {"name": "none"}, "loss": {"beta": 0.1}}
+    new = {"run": {"dir": "b"}, "resume": True, "tracking": {"name": "wandb"}, "loss": {"beta": 0.1, "x": 1}}
+    assert differences(old, new) == ["loss.x: absent -> 1"]

@@ -1,0 +1,110 @@
+"""A regression that trains in milliseconds, and the arguments to train it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from align.run import Run
+from align.settings import TrainingSettings
+from align.tracking.metrics import read_metrics
+from align.tracking.none import NoTracker
+from align.training.loop import Step, TrainSummary, train
+
+CPU = torch.device("cpu")
+CLOCK = ("time", "examples_per_second", "tokens_per_second")
+"""Metrics that a clock decides; every other one must repeat to the last bit."""
+
+
+def make_items(count: int = 24) -> list[int]:
+    """Item i stands for the input (i / 24, (i / 24) squared) and a target that is not linear in it."""
+    return list(range(count))
+
+
+def make_model(dropout: float = 0.3) -> nn.Module:
+    """A small network with the kinds of parameter and buffer that differ in treatment; fixed weights."""
+    torch.manual_seed(99)
+    return nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 1))
+
+
+@dataclass
+class Regression:
+    """Squared error; an item weighs 1, or ``1 + item % 3`` where ``uneven`` (as replies differ in tokens)."""
+
+    model: nn.Module
+    uneven: bool = False
+    scale: Callable[[Sequence[int]], float] = lambda items: 1.0
+    calls: list[list[int]] = field(default_factory=list)
+
+    def weight(self, items: Sequence[int]) -> float:
+        return float(sum(1 + item % 3 for item in items)) if self.uneven else float(len(items))
+
+    def __call__(self, items: Sequence[int]) -> Step:
+        self.calls.append(list(items))
+        x = torch.tensor([[item / 24, (item / 24) ** 2] for item in items])
+        target = torch.sin(x.sum(-1) * 3)
+        errors = (self.model(x).squeeze(-1) - target) ** 2
+        units = torch.tensor([1.0 + item % 3 for item in items]) if self.uneven else torch.ones(len(items))
+        return Step(
+            loss_sum=(errors * units).sum() * self.scale(items),
+            metrics={"error": (errors.detach().abs().sum(), len(items))},
+            tokens=3 * len(items),
+        )
+
+
+class Recorder(NoTracker):
+    """A tracker that remembers."""
+
+    def __init__(self) -> None:
+        self.logged: list[tuple[int, Mapping[str, float]]]
+        object.__setattr__(self, "logged", [])
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.logged.append((step, dict(metrics)))
+
+
+def make_run(directory: Path, *, resume: bool = False, seed: int = 7, tracker: Any = None) -> Run:
+    directory.mkdir(parents=True, exist_ok=True)
+    return Run(directory, None, "toy", seed, resume, tracker or NoTracker())  # type: ignore[arg-type]
+
+
+def fit(
+    directory: Path,
+    *,
+    settings: TrainingSettings | None = None,
+    resume: bool = False,
+    model: nn.Module | None = None,
+    objective: Any = None,
+    **more: Any,
+) -> TrainSummary:
+    """``train`` on the regression, with what a test does not care about filled in."""
+    model = model if model is not None else make_model()
+    return train(
+        run=make_run(directory, resume=resume, **{k: more.pop(k) for k in ("seed", "tracker") if k in more}),
+        settings=settings or TrainingSettings(max_steps=6, batch_size=8, log_every=1),
+        model=model,
+        objective=objective or Regression(model),
+        items=more.pop("items", None) or make_items(),
+        describe=lambda item: f"item-{item}",
+        device=CPU,
+        **more,
+    )
+
+
+def lines(directory: Path) -> list[dict[str, float]]:
+    """The lines of ``metrics.jsonl`` without what a clock decides."""
+    kept = read_metrics(directory / "metrics.jsonl")
+    return [{name: value for name, value in line.items() if name not in CLOCK} for line in kept]
+
+
+def weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def same_bits(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
