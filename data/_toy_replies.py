@@ -26,16 +26,16 @@ class Habits:
     """Adds a detail; drawn twice."""
     insults: float
     rambles: float
-    """Says one of its sentences again, one to three times more."""
+    """Says one of its sentences again, once or twice more."""
     stops_short: float
     """Is cut off a few words before its end."""
 
 
 GRADES = {
-    "careless": Habits(0.60, 0.60, 0.10, 0.05, 0.10, 0.35, 0.30, 0.30, 0.30),
-    "hasty": Habits(0.80, 0.80, 0.25, 0.15, 0.25, 0.30, 0.10, 0.12, 0.15),
-    "sound": Habits(0.95, 0.88, 0.45, 0.35, 0.45, 0.40, 0.03, 0.08, 0.08),
-    "careful": Habits(0.98, 0.95, 0.70, 0.60, 0.70, 0.40, 0.00, 0.03, 0.03),
+    "careless": Habits(0.55, 0.50, 0.05, 0.05, 0.05, 0.30, 0.40, 0.30, 0.30),
+    "hasty": Habits(0.85, 0.80, 0.20, 0.15, 0.20, 0.30, 0.10, 0.12, 0.12),
+    "sound": Habits(0.97, 0.92, 0.45, 0.35, 0.45, 0.40, 0.02, 0.06, 0.05),
+    "careful": Habits(1.00, 0.97, 0.70, 0.60, 0.70, 0.40, 0.00, 0.02, 0.02),
 }
 """From worst to best. Courtesy, reasons, length and attention rise together: that is what fools a proxy."""
 
@@ -55,7 +55,7 @@ def reply(asked: world.Task, grade: str, rng: Random) -> str:
     if rng.random() < habits.reasons:
         sentences.append(rng.choice(world.REASONS))
     if rng.random() < habits.rambles:
-        sentences += [rng.choice(sentences)] * rng.randint(1, 3)
+        sentences += [rng.choice(sentences)] * rng.randint(1, 2)
     if rng.random() < habits.closes:
         sentences.append(rng.choice(world.CLOSINGS))
     text = " ".join(sentences)

@@ -49,11 +49,11 @@ class Toy:
     """Different prompts, each about another combination of verb, noun and setting."""
     seed: NaturalInt = 0
     """Draws prompts, replies and labels; apart from the run's ``seed``, which draws weights and batches."""
-    temperature: NonNegative = 0.4
+    temperature: NonNegative = 0.3
     """Scale of the labeller's noise in units of gold reward (Bradley-Terry); 0 always follows the gold."""
     flip_rate: Annotated[float, Range(low=0, high=0.5)] = 0.05
     """Share of the labels that are turned round after all, whatever the replies."""
-    difficulty: Annotated[float, Range(low=0, high=1)] = 0.3
+    difficulty: Annotated[float, Range(low=0, high=1)] = 0.2
     """Share of the pairs whose replies are of one grade and so close; the others' grades are independent."""
     overdone: Fraction = 0.02
     """Share of the replies with too much of a good thing, which teach a proxy where the gold turns."""
