@@ -114,7 +114,7 @@ def compose(typed: Sequence[Choice]) -> dict[str, Any]:
         if choice.key.startswith("steps."):
             continue
         if choice.is_group and "." in choice.text:
-            overrides += [f"{choice.key}=null", f"++{choice.key}.name={choice.text}"]
+            overrides += [f"~{choice.key}", f"++{choice.key}.name={choice.text}"]
         else:
             overrides.append(f"{'' if choice.is_group else '++'}{choice.key}={choice.text}")
     try:
@@ -152,9 +152,12 @@ def combinations(overrides: Sequence[str]) -> list[list[str]]:
 def _reworded(error: Exception) -> str:
     """Hydra's and OmegaConf's words without their stack of hints."""
     text = str(error).strip().splitlines()[0].rstrip(".")
-    swept = re.search(r"Sweep parameters? '([^']*)'", str(error))
+    swept = re.search(r"Ambiguous value for argument '\+*([^']*)'", text)
     if swept:
-        return f"{swept[1]} lists several values: a sweep is started with python -m align -m ..."
+        return (
+            f"{swept[1]} lists several values: a sweep is started with python -m align -m ...; "
+            f"one value with a comma is typed in quotes, key=\"'a,b'\""
+        )
     if "mismatched input" in text or "token recognition" in text or "no viable alternative" in text:
         return f"cannot read an option: {text}. Quote values that hold spaces or signs: key='\"a value\"'"
     return f"the config cannot be composed: {text}"

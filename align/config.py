@@ -127,9 +127,8 @@ def value_of(hint: Any, value: Any, key: str, problems: Problems, siblings: list
         return _component(GROUP_OF_PROTOCOL[hint], value, key, problems, siblings or [])
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        checked = value_of(arguments[0], value, key, problems)
-        bounds = arguments[1]
-        if isinstance(bounds, Range) and checked is not None and not bounds.holds(checked):
+        checked = _scalar(arguments[0], value, key, problems, shown=hint)
+        if checked is not None and not arguments[1].holds(checked):
             problems.add(key, f"takes {describe(hint)}, got {value!r}")
         return checked
     if origin in (Union, types.UnionType):
@@ -152,7 +151,8 @@ def value_of(hint: Any, value: Any, key: str, problems: Problems, siblings: list
     return _scalar(hint, value, key, problems)
 
 
-def _scalar(hint: Any, value: Any, key: str, problems: Problems) -> Any:
+def _scalar(hint: Any, value: Any, key: str, problems: Problems, shown: Any = None) -> Any:
+    """A value without parts; ``shown`` is the type to describe where it says more than ``hint``."""
     if get_origin(hint) is Literal:
         choices = get_args(hint)
         if value in choices:
@@ -167,7 +167,7 @@ def _scalar(hint: Any, value: Any, key: str, problems: Problems) -> Any:
         return None
     if isinstance(value, hint) and not (hint is not bool and isinstance(value, bool)):
         return value
-    problems.add(key, f"takes {describe(hint)}, got {value!r}")
+    problems.add(key, f"takes {describe(shown or hint)}, got {value!r}")
     return None
 
 

@@ -44,7 +44,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def rename_whole(aside: Path, final: Path) -> None:
     """Gives a finished file or folder its final name, for good: it appears at once or not at all."""
-    aside.replace(final)
+    os.rename(aside, final)
     sync(final.parent)
 
 

@@ -69,7 +69,7 @@ def test_a_dotted_name_is_somebody_elses_component(tmp_path: Path, monkeypatch: 
         (["stage=sft", "seed=-1"], "seed: takes an integer at least 0, got -1"),
         (["stage=sft", "training.max_steps=1,2"], "a sweep is started with python -m align -m"),
         (["stage=sft", "training"], "cannot read 'training': options are typed as key=value"),
-        (["stage=sft", "run.dir=a b"], "cannot read an option"),
+        (["stage=sft", "run.dir=a{b"], "cannot read an option"),
         (["stage=sft", "tracking.api_key=abc"], "tracking.api_key: looks like a secret"),
         (["stage=sft", "model.path=hf_" + "a" * 30], "model.path: looks like a secret"),
     ],

@@ -170,7 +170,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "sync_file", full)
+    monkeypatch.setattr(checkpoints, "sync", full)
     with pytest.raises(CheckpointError, match=r"cannot write .*step-000002: .*No space left.*resume=true"):
         write(tmp_path, make(2), keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
