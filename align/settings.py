@@ -25,7 +25,7 @@ class ScratchSettings:
 
     hidden_size: PositiveInt = 192
     """Width; divisible by ``heads``."""
-    layers: PositiveInt = 4
+    layers: PositiveInt = 3
     """Transformer blocks."""
     heads: PositiveInt = 6
     """Attention heads."""

@@ -74,6 +74,8 @@ def scratch_config(
         num_attention_heads=scratch.heads,
         num_key_value_heads=scratch.heads,
         max_position_embeddings=max_length,
+        # with the usual 0.02 so small a model does not learn to copy words from the prompt
+        initializer_range=scratch.hidden_size**-0.5,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
