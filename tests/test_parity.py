@@ -167,16 +167,14 @@ def run_reward_model(case: Case) -> None:
         raise NotOffered(
             "DeepSpeed-Chat trains a score at every token after the first difference; ours, one a reply"
         )
+    if name not in ("PairWiseLoss", "LogExpLoss", "RewardTrainer.compute_loss", "BradleyTerryTrainer.loss"):
+        raise KeyError(name)
     if "logits" in x:
         chosen, rejected = x["logits"].squeeze(-1).chunk(2)
     else:
-        names = {
-            "PairWiseLoss": ("chosen_reward", "reject_reward"),
-            "LogExpLoss": ("chosen_reward", "reject_reward"),
-        }
-        sides = names.get(name, ("rewards_chosen", "rewards_rejected"))
-        chosen, rejected = (x[side].squeeze(-1) for side in sides)
-    assert name in ("PairWiseLoss", "LogExpLoss", "RewardTrainer.compute_loss"), name
+        chosen, rejected = (
+            next(x[key] for key in x if side in key).squeeze(-1) for side in ("chosen", "reject")
+        )
     margin = x["margin"].squeeze(-1) if "margin" in x and name != "LogExpLoss" else None  # which ignores it
     loss = BradleyTerry(
         margin="ignore" if margin is None else "subtract", centring=p.get("center_rewards_coefficient") or 0.0
@@ -318,3 +316,11 @@ def test_an_output_that_is_not_compared_fails() -> None:
     case = next(case for case in CASES if case["kind"] == "pairwise")
     with pytest.raises(AssertionError, match="surprise"):
         run_pairs({**case, "outputs": {**case["outputs"], "surprise": 1.0}})
+
+
+def test_a_number_that_is_off_fails() -> None:
+    case = next(case for case in CASES if case["kind"] == "pairwise")
+    for name in ("loss", "grad_policy_chosen_logps"):
+        off = (np.array(case["outputs"][name]) * (1 + 1e-7)).tolist()
+        with pytest.raises(AssertionError, match=name):
+            run_pairs({**case, "outputs": {**case["outputs"], name: off}})
