@@ -13,6 +13,7 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,6 +94,10 @@ class Wandb:
         """Closes the run; waits a minute at most for what is still being sent."""
         self._send("finish", lambda wandb_run: wandb_run.finish(exit_code=exit_code))
         self._link.run = None
+        if self._link.failed and (wandb := sys.modules.get("wandb")):
+            # It would try again while Python exits, and print a traceback: let it fail here, unseen.
+            with suppress(Exception):
+                wandb.teardown(exit_code)
 
     def _send(self, what: str, call: Callable[[Any], object]) -> None:
         if self._link.run is not None:

@@ -53,7 +53,8 @@ def fingerprint_of(
     found |= {"seed": str(seed), "stage": stage, "training examples": str(items)}
     shapes = "\n".join(f"{name} {tuple(one.shape)} {one.dtype}" for name, one in parameters.items())
     found["trainable parameters"] = hashlib.sha256(shapes.encode()).hexdigest()[:16]
-    found |= {"torch": torch.__version__, "device": device.type, "threads": str(torch.get_num_threads())}
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    found |= {"torch": torch.__version__, "device": name, "threads": str(torch.get_num_threads())}
     return found | dict(more)
 
 

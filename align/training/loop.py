@@ -7,8 +7,7 @@ global generators; all of it goes into every checkpoint, so that a resumed run c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
@@ -95,26 +94,26 @@ def train(
         )
     total = total_steps(settings.max_steps, settings.epochs, settings.batch_size, len(items))
     seed_everything(run.seed)
-    model.to(device)
-    parameters = trainable_parameters(model)
-    trained = Trained(model, parameters, build_optimiser(parameters, settings), device)
-    identity = fingerprint_of(
-        settings=settings,
-        seed=run.seed,
-        stage=run.stage_name,
-        total_steps=total,
-        items=len(items),
-        parameters=parameters,
-        device=device,
-        more=fingerprint or {},
-    )
     with memory_explained(settings):
+        parameters = trainable_parameters(model.to(device))
+        trained = Trained(model, parameters, build_optimiser(parameters, settings), device)
+        identity = fingerprint_of(
+            settings=settings,
+            seed=run.seed,
+            stage=run.stage_name,
+            total_steps=total,
+            items=len(items),
+            parameters=parameters,
+            device=device,
+            more=fingerprint or {},
+        )
         counters = _begin(run, trained, identity, total)
         begun_at = counters.step
         job = _Job(run, settings, trained, objective, items, describe, validate, identity, total, counters)
-        with _recomputed_activations(model, settings.gradient_checkpointing):
-            model.train()
-            _run_steps(job)
+        if settings.gradient_checkpointing:
+            _recompute_activations(model)
+        model.train()
+        _run_steps(job)
         model.eval()
         _take_best(job)
     return _summary(job, begun_at)
@@ -295,24 +294,24 @@ def _summary(job: _Job[Item], begun_at: int) -> TrainSummary:
     )
 
 
-@contextmanager
-def _recomputed_activations(model: Module, wanted: bool) -> Iterator[None]:
-    """Gradient checkpointing while training, where it is wanted."""
-    if not wanted:
-        yield
-        return
-    enable = getattr(model, "gradient_checkpointing_enable", None)
-    disable = getattr(model, "gradient_checkpointing_disable", None)
-    if not callable(enable) or not callable(disable):
-        raise ModelError(
-            f"{type(model).__name__} cannot recompute activations: set training.gradient_checkpointing=false"
-        )
+def _recompute_activations(model: Module) -> None:
+    """Turns on gradient checkpointing, which acts in train mode only."""
     # The reentrant kind needs inputs that require a gradient, which frozen embeddings under LoRA do not.
-    enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    options = {"use_reentrant": False}
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    former = getattr(model, "gradient_checkpointing_enable", None)  # its name before transformers 5.23
     try:
-        yield
-    finally:
-        disable()
+        if callable(enable):
+            enable(activation_checkpointing_kwargs=options)
+        elif callable(former):
+            former(gradient_checkpointing_kwargs=options)
+        else:
+            raise ValueError("it has no such method")
+    except ValueError as error:
+        raise ModelError(
+            f"{type(model).__name__} cannot recompute activations ({error}): "
+            f"set training.gradient_checkpointing=false"
+        ) from error
 
 
 def _folder(run: Run) -> Path:

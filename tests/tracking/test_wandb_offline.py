@@ -71,7 +71,9 @@ def test_its_service_dying_stops_nothing(tmp_path: Path) -> None:
     )
     done = track(tmp_path / "run", tmp_path, harm=harm)
     assert done.returncode == 0, done.stderr
-    assert "missed" in done.stdout
+    assert 1 <= int(done.stdout.split()[-1]) <= 9  # of nine calls; some may still reach the dead one's socket
+    assert done.stderr.count("wandb failed at") == 1
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.medium
