@@ -23,12 +23,13 @@ PANEL_INCHES = (3.4, 2.7)
 DOTS_PER_INCH = 150
 MOST_COLUMNS = 3
 
-HOUSEKEEPING = frozenset({"step", "epoch", "learning_rate", "seconds", "tokens_per_second"})
+HOUSEKEEPING = frozenset({"step", "epoch", "time", "learning_rate", "tokens"})
+HOUSEKEEPING |= {"tokens_per_second", "examples_per_second"}
 """Keys of ``metrics.jsonl`` that say how the run went, not what was learnt; drawn only when asked for."""
 
 
 def training_figure(run_dir: Path, path: Path, metrics: Sequence[str] | None = None) -> Figure:
-    """Curves of one run: a panel a metric over steps, its ``validation/`` twin in the same panel.
+    """Curves of one run: a panel a metric over steps.
 
     ``metrics`` names what to draw; None draws every number of ``metrics.jsonl`` but housekeeping, the
     loss first. Returns the figure that was written to ``path``.
@@ -38,19 +39,24 @@ def training_figure(run_dir: Path, path: Path, metrics: Sequence[str] | None = N
     """
     lines = read_metrics(run_dir / "metrics.jsonl")
     names = _learnt(lines) if metrics is None else metrics
-    return _save([panels.curves(lines, name, title=name) for name in names], path, drawn_from=[run_dir])
+    curves = [panels.curves(lines, {name: name}, title=name) for name in names]
+    return _save(curves, path, drawn_from=[run_dir])
 
 
 def reward_figure(run_dir: Path, path: Path) -> Figure:
     """One reward model: loss and accuracy over steps, and where it ended beside the Bayes limit.
+
+    The ``validation`` value of ``stage=reward`` is its accuracy, and shares that panel.
 
     Raises:
         DataError: a damaged file, or neither a curve nor an accuracy to draw.
     """
     lines = _if_there(run_dir / "metrics.jsonl", read_metrics)
     results = _if_there(run_dir / "results.json", read_results)
-    curves = [panels.curves(lines, name, title=f"reward model: {name}") for name in ("loss", "accuracy")]
-    return _save([*curves, panels.accuracy(results)], path, drawn_from=[run_dir])
+    loss = panels.curves(lines, {"training": "loss"}, title="reward model: loss")
+    series = {"training": "accuracy", "validation": "validation"}
+    right = panels.curves(lines, series, title="reward model: accuracy in training")
+    return _save([loss, right, panels.accuracy(results)], path, drawn_from=[run_dir])
 
 
 def pipeline_figure(run_dirs: Mapping[str, Path], results: Sequence[Result], path: Path) -> Figure:
@@ -67,15 +73,15 @@ def pipeline_figure(run_dirs: Mapping[str, Path], results: Sequence[Result], pat
     samples: list[dict[str, Any]] = []
     for step, run_dir in run_dirs.items():
         lines = _if_there(run_dir / "metrics.jsonl", read_metrics)
-        drawn.append(panels.curves(lines, "loss", title=f"{step}: loss"))
+        drawn.append(panels.curves(lines, {"training": "loss"}, title=f"{step}: loss"))
         samples = _if_there(run_dir / "samples.jsonl", read_samples) or samples
     drawn += [panels.accuracy(results), panels.scores(samples, results), panels.wins(results)]
     return _save(drawn, path, drawn_from=list(run_dirs.values()))
 
 
 def _learnt(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names to draw, the loss first; a validation value alone still gets its panel."""
-    names = {key.removeprefix(panels.VALIDATION) for line in lines for key in line} - HOUSEKEEPING
+    """Names to draw, the loss first."""
+    names = {key for line in lines for key in line} - HOUSEKEEPING
     return sorted(names, key=lambda name: (name != "loss", name))
 
 

@@ -16,34 +16,33 @@ from align.types import Result
 Panel = Callable[[Any], None]
 """Draws on a ``matplotlib.axes.Axes``."""
 
-VALIDATION = "validation/"
-"""Prefix of a metric measured on held-out data."""
-
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 POLICY_COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
 
 _SMALL = 8
 _TITLE = 9.5
 _BINS = 30
+_FEW = 10  # points of a curve that are marked one by one
 
 
-def curves(lines: Sequence[Mapping[str, Any]], metric: str, title: str) -> Panel | None:
-    """A metric over optimiser steps, and its value on held-out data where there is one."""
-    series = {
-        kind: [(line["step"], line[key]) for line in lines if isinstance(line.get(key), int | float)]
-        for kind, key in (("training", metric), ("validation", VALIDATION + metric))
+def curves(lines: Sequence[Mapping[str, Any]], series: Mapping[str, str], title: str) -> Panel | None:
+    """Metrics over optimiser steps: ``series`` maps what a curve is called to its key in the lines."""
+    points = {
+        called: [(line["step"], line[key]) for line in lines if isinstance(line.get(key), int | float)]
+        for called, key in series.items()
     }
-    if not any(series.values()):
+    drawn = {called: found for called, found in points.items() if found}
+    if not drawn:
         return None
 
     def draw(ax: Any) -> None:
-        for (kind, points), colour in zip(series.items(), (BLUE, ORANGE), strict=True):
-            if points:
-                steps, values = zip(*points, strict=True)
-                marker = "o" if kind == "validation" or len(points) == 1 else None
-                ax.plot(steps, values, color=colour, linewidth=1.4, marker=marker, markersize=3, label=kind)
-        if series["validation"]:
+        for (called, found), colour in zip(drawn.items(), _colours(len(drawn)), strict=True):
+            steps, values = zip(*found, strict=True)
+            marker = "o" if len(found) <= _FEW else None
+            ax.plot(steps, values, color=colour, linewidth=1.4, marker=marker, markersize=3, label=called)
+        if len(drawn) > 1:
             ax.legend(frameon=False, fontsize=_SMALL)
+        ax.locator_params(axis="x", nbins=5, integer=True)
         ax.set_xlabel("optimiser step", fontsize=_SMALL)
         _plain(ax, title)
 
@@ -109,14 +108,14 @@ def wins(results: Sequence[Result]) -> Panel | None:
     if not measured:
         return None
     reference = reference_of(results)
-    drifts = {subject(result): result.value for result in results if measure(result) == "kl"}
 
     def draw(ax: Any) -> None:
+        drifts = {subject(result): result.value for result in results if measure(result) == "kl"}
         labels = []
         for result in measured:
             policy, judge = subject(result), measure(result).removesuffix("_win_rate")
-            moved = f"\nKL {drifts[policy]:.1f} nats" if policy in drifts else ""
-            labels.append(f"{policy}\nby {judge}{moved}")
+            moved = drifts.pop(policy, None)  # said once a policy
+            labels.append(f"{policy}\nby {judge}" + ("" if moved is None else f"\nKL {moved:.1f} nats"))
         _dots(ax, measured, labels)
         ax.axvline(0.5, color=GREY, linewidth=1, linestyle=":")
         _note(ax, 0.5, "no better")

@@ -36,8 +36,8 @@ def run_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     tmp_path = tmp_path_factory.mktemp("runs")
     for index, step in enumerate(("sft", "reward", "dpo")):
         rows = [{"step": 10 * n, "loss": index + 1 / n, "learning_rate": 0.1} for n in range(1, 5)]
-        rows[1] |= {"validation/loss": 2.5}
-        rows[3] |= {"validation/loss": 2.0, "accuracy": 0.7}
+        rows[1] |= {"validation": 0.5}
+        rows[3] |= {"validation": 0.75, "accuracy": 0.7}
         (tmp_path / step).mkdir()
         (tmp_path / step / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     samples = [
@@ -89,10 +89,8 @@ def test_pipeline_figure_is_one_page_of_six(drawn: tuple[Any, Path]) -> None:
 
 
 def test_curves_are_the_lines_of_metrics(drawn: tuple[Any, Path]) -> None:
-    training, validation = _panel(drawn[0], "reward: loss").lines
+    (training,) = _panel(drawn[0], "reward: loss").lines
     assert _points(training) == [(10, 2.0), (20, 1.5), (30, 1 + 1 / 3), (40, 1.25)]
-    assert _points(validation) == [(20, 2.5), (40, 2.0)]
-    assert (training.get_label(), validation.get_label()) == ("training", "validation")
 
 
 def test_accuracy_stands_beside_chance_and_the_limit(drawn: tuple[Any, Path]) -> None:
@@ -155,9 +153,9 @@ def test_the_same_data_gives_the_same_bytes(
 
 def test_training_figure_draws_all_that_was_learnt(run_dirs: dict[str, Path], tmp_path: Path) -> None:
     figure = training_figure(run_dirs["dpo"], tmp_path / "t.png")
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["loss", "accuracy"]
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["loss", "accuracy", "validation"]
     assert _points(_panel(figure, "accuracy").lines[0]) == [(40, 0.7)]
-    assert _size(tmp_path / "t.png") == (1020, 405)
+    assert _size(tmp_path / "t.png") == (1530, 405)
     asked = training_figure(run_dirs["dpo"], tmp_path / "t.png", metrics=["learning_rate"])
     assert [ax.get_title(loc="left") for ax in asked.axes] == ["learning_rate"]
 
@@ -165,8 +163,11 @@ def test_training_figure_draws_all_that_was_learnt(run_dirs: dict[str, Path], tm
 def test_reward_figure_ends_in_the_accuracy(run_dirs: dict[str, Path], tmp_path: Path) -> None:
     write_results(run_dirs["reward"] / "results.json", [ACCURACY, BAYES])
     figure = reward_figure(run_dirs["reward"], tmp_path / "r.png")
-    titles = ["reward model: loss", "reward model: accuracy", "reward model: accuracy"]
+    titles = ["reward model: loss", "reward model: accuracy in training", "reward model: accuracy"]
     assert [ax.get_title(loc="left") for ax in figure.axes] == titles
+    training, validation = figure.axes[1].lines
+    assert (_points(training), _points(validation)) == ([(40, 0.7)], [(20, 0.5), (40, 0.75)])
+    assert (training.get_label(), validation.get_label()) == ("training", "validation")
     assert _points(figure.axes[2].lines[1]) == [(0.8, 0)]
 
 
