@@ -104,6 +104,12 @@ class Run:
             entry["run"] = {key: origin.get(key) for key in ("stage", "command", "git", "inputs")}
         self.note(inputs={**self.record.get("inputs", {}), role: entry})
 
+    def offer_model(self) -> None:
+        """Writes down the model that this run made, and refers the tracker to it."""
+        model = self.directory / "model"
+        self.note(outputs={"model": {"path": str(model), "sha256": sha256_of(model)}})
+        self.tracker.artifact(f"{self.stage_name}-{self.directory.name}", "model", model)
+
     def write_results(self, results: Sequence[Result]) -> None:
         """Writes results.json and sends the same numbers to the tracker."""
         from align.report.files import write_results

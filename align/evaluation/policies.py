@@ -22,7 +22,7 @@ from align.pairs.prompts import read_prompts
 from align.protocols import KnownTruth, RewardModel
 from align.report.console import Progress, say
 from align.report.files import write_samples
-from align.run import Run, read_record
+from align.run import Run, flat, read_record
 from align.settings import AdapterSettings, ModelSettings, SamplingSettings
 from align.types import Prompt, Result, SampledReply
 
@@ -66,7 +66,9 @@ def evaluate_policy(run: Run, stage: Evaluate) -> list[Result]:
     results += drift(labels[0], *logps_of(policy, reference, prompts, room, ours.replies))
     name = scored[0][0] if scored else "proxy"
     pair = scored[0][1:] if scored else (ours, theirs)
-    write_samples(run.directory / "samples.jsonl", sample_rows(prompts, [pair[1], pair[0]], name))
+    rows = sample_rows(prompts, [pair[1], pair[0]], name)
+    write_samples(run.directory / "samples.jsonl", rows)
+    run.tracker.table("samples", [flat(row) for row in rows])
     return results
 
 

@@ -51,4 +51,5 @@ class Dpo:
 
         fit(run, self.training, policy.model, objective, data, validate=validation_accuracy)
         save_policy(policy, run.directory / "model")
+        run.offer_model()
         run.write_results(unseen(data.test))

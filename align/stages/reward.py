@@ -45,4 +45,5 @@ class Reward:
 
         fit(run, self.training, scalar.model, objective, data, validate=validation_accuracy)
         save_scalar(scalar, run.directory / "model")
+        run.offer_model()
         run.write_results([*unseen(data.test), *bayes_accuracy(self.dataset.source, data.test)])

@@ -33,4 +33,5 @@ class Sft:
         objective = Imitation(policy.model, policy.pad_id)
         fit(run, self.training, policy.model, objective, data)
         save_policy(policy, run.directory / "model")
+        run.offer_model()
         run.write_results(held_out(policy.model, objective, data.test, self.training, {"nll": "sft/nll"}))

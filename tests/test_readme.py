@@ -1,0 +1,63 @@
+"""Every command that the README and the guide show is parsed out of them and composed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from align.compose import combinations, run_from
+
+REPO = Path(__file__).resolve().parent.parent
+PAGES = ("README.md", "CONTRIBUTING.md")
+PREFIX = ["python", "-m", "align"]
+
+
+def commands() -> list[list[str]]:
+    """The words after ``python -m align`` of each command within a bash block."""
+    found = []
+    for page in PAGES:
+        text = (REPO / page).read_text(encoding="utf-8")
+        for block in re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if words[: len(PREFIX)] == PREFIX:
+                    found.append(words[len(PREFIX) :])
+    return found
+
+
+def test_the_readme_has_a_recipe_for_each_thing_a_newcomer_asks() -> None:
+    typed = [" ".join(words) for words in commands()]
+    for part in (
+        "stage=pipeline",
+        "dataset.path=",
+        "model=hf",
+        "adapter=lora",
+        "-m stage=",
+        "tracking=wandb",
+        "resume=true",
+    ):
+        assert any(part in one for one in typed), part
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_a_shown_command_composes(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPO)
+    swept = "-m" in words
+    overrides = [word for word in words if word != "-m"]
+    jobs = combinations(overrides) if swept else [overrides]
+    assert len(jobs) > 1 or not swept
+    for job in jobs:
+        run = run_from(job, [])
+        assert run.stage_name == next(word.split("=")[1] for word in job if word.startswith("stage="))
+
+
+def test_make_targets_that_are_shown_exist() -> None:
+    makefile = (REPO / "Makefile").read_text(encoding="utf-8")
+    for page in PAGES:
+        for target in re.findall(
+            r"^make ([a-z-]+)", (REPO / page).read_text(encoding="utf-8"), flags=re.MULTILINE
+        ):
+            assert f"\n{target}:" in makefile, target
