@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 
 def device() -> torch.device:
     """The first CUDA device where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    # deepspeed, imported by others, would warn that it found no accelerator
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    return torch.device("cpu")

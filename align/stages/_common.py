@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from align.pairs.prepare import Prepared, prepare
 from align.pairs.read import texts
 from align.pairs.store import TokenStore
 from align.protocols import PairLoss
+from align.report.console import say
 from align.run import Run
 from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
 from align.training.determinism import seed_everything
@@ -144,8 +144,7 @@ def held_out(
 def warn_if_coupled(loss: PairLoss, settings: TrainingSettings) -> None:
     """Losses that couple the pairs of a micro-batch depend on how a batch is cut."""
     if loss.couples_batch and settings.accumulation() > 1:
-        warnings.warn(
-            f"this loss couples the pairs of a micro-batch: {settings.accumulation()} micro-batches a step "
-            f"are another objective than one of {settings.batch_size}",
-            stacklevel=2,
+        say(
+            f"note: this loss couples the pairs of a micro-batch; {settings.accumulation()} micro-batches a "
+            f"step are another objective than one of {settings.batch_size}"
         )

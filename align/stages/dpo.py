@@ -31,6 +31,7 @@ class Dpo:
     def execute(self, run: Run) -> None:
         """Writes ``model/``, and ``dpo/implicit/accuracy`` (unseen pairs) to results.json."""
         from align.models.policy import save_policy
+        from align.report.figures import training_figure
         from align.stages._common import fit, open_policy, pair_accuracy, prepare_data, warn_if_coupled
         from align.training.objectives import Preference
 
@@ -53,3 +54,4 @@ class Dpo:
         save_policy(policy, run.directory / "model")
         run.offer_model()
         run.write_results(unseen(data.test))
+        training_figure(run.directory, run.directory / "figures" / "training.png")

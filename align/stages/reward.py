@@ -29,6 +29,7 @@ class Reward:
     def execute(self, run: Run) -> None:
         """Writes ``model/`` (a sequence classifier) and ``reward/accuracy`` to results.json."""
         from align.models.scalar import save_scalar
+        from align.report.figures import reward_figure
         from align.stages._common import fit, open_scalar, pair_accuracy, prepare_data
         from align.stages._truth import bayes_accuracy
         from align.training.objectives import Scoring
@@ -47,3 +48,4 @@ class Reward:
         save_scalar(scalar, run.directory / "model")
         run.offer_model()
         run.write_results([*unseen(data.test), *bayes_accuracy(self.dataset.source, data.test)])
+        reward_figure(run.directory, run.directory / "figures" / "reward.png")

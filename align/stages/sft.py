@@ -25,6 +25,7 @@ class Sft:
     def execute(self, run: Run) -> None:
         """Writes ``model/``, and ``sft/nll`` (nats a reply token on unseen prompts) to results.json."""
         from align.models.policy import save_policy
+        from align.report.figures import training_figure
         from align.stages._common import fit, held_out, open_policy, prepare_data
         from align.training.objectives import Imitation
 
@@ -35,3 +36,4 @@ class Sft:
         save_policy(policy, run.directory / "model")
         run.offer_model()
         run.write_results(held_out(policy.model, objective, data.test, self.training, {"nll": "sft/nll"}))
+        training_figure(run.directory, run.directory / "figures" / "training.png")
