@@ -112,7 +112,7 @@ def mean_interval(
     """Bootstrap-t interval of a mean: resamples (m* - m)/se*, then m - t se (Efron and Tibshirani, ch. 12.5).
 
     Chosen over percentiles and BCa because they fall short for skewed values (lengths, KL): with 100
-    exponential ones they cover 93 % where this covers 94 to 95. Needs two clusters (or values) at least;
+    exponential ones they cover 93 % where this covers 94. Needs two clusters (or values) at least;
     equal values give an interval of no width.
     """
     checked = finite(values, "mean_interval")
