@@ -24,6 +24,7 @@ from align.errors import (
     Terminated,
 )
 from align.settings import TrainingSettings
+from align.tracking.metrics import MetricsFile, read_metrics
 from align.training import checkpoints
 from align.training.sampler import batch_indices
 
@@ -88,7 +89,7 @@ def test_loss_is_the_mean_over_what_was_counted_since_the_last_line(tmp_path: Pa
 def test_a_line_holds_what_a_reader_needs(tmp_path: Path) -> None:
     tracker = Recorder()
     fit(tmp_path, settings=dataclasses.replace(SIX, schedule="linear"), tracker=tracker)
-    first = next(iter(checkpoints_lines(tmp_path)))
+    first = next(iter(all_lines(tmp_path)))
     assert list(first) == [
         "step",
         "epoch",
@@ -107,9 +108,7 @@ def test_a_line_holds_what_a_reader_needs(tmp_path: Path) -> None:
     assert tracker.logged[0][1] == {name: value for name, value in first.items() if name != "step"}
 
 
-def checkpoints_lines(directory: Path) -> list[dict[str, float]]:
-    from align.tracking.metrics import read_metrics
-
+def all_lines(directory: Path) -> list[dict[str, float]]:
     return list(read_metrics(directory / "metrics.jsonl"))
 
 
@@ -281,11 +280,22 @@ def test_time_and_tokens_go_on_over_sittings(tmp_path: Path) -> None:
     half = dataclasses.replace(SIX, max_steps=4, schedule="constant")
     first = fit(tmp_path, settings=half)
     second = fit(tmp_path, settings=dataclasses.replace(half, max_steps=8), resume=True)
-    kept = checkpoints_lines(tmp_path)
+    kept = all_lines(tmp_path)
     assert [line["tokens"] for line in kept] == [24 * step for step in range(1, 9)]
     assert all(one["time"] < other["time"] for one, other in itertools.pairwise(kept))
     assert second.seconds > first.seconds
     assert second.resumed_from == 4
+
+
+def test_lines_reach_the_disk_before_the_checkpoint_that_counts_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = []
+    sync, write = MetricsFile.sync, checkpoints.write
+    monkeypatch.setattr(MetricsFile, "sync", lambda self: (order.append("lines"), sync(self)))
+    monkeypatch.setattr(checkpoints, "write", lambda *a, **k: (order.append("checkpoint"), write(*a, **k)))
+    fit(tmp_path, settings=SIX)
+    assert order == ["lines", "checkpoint"] * 3
 
 
 def test_resume_without_a_checkpoint_starts_afresh(tmp_path: Path) -> None:

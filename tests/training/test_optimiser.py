@@ -42,6 +42,7 @@ def test_no_step_is_spent_at_zero_or_above_the_peak(schedule: str, total: int, w
     assert all(0 < rate <= 1 for rate in rates(total, warmup, schedule))
 
 
+@pytest.mark.medium
 def test_without_warm_up_linear_and_cosine_are_those_of_transformers() -> None:
     from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
