@@ -27,6 +27,8 @@ STEPS = (
     "training.save_every=2",
 )
 """Six steps, each logged, every second one saved; the rate rises and falls."""
+SAMPLING = ("sampling.max_new_tokens=12", "evaluation.prompts=6", "evaluation.shown=1")
+"""Six prompts, answered in twelve tokens."""
 CLOCK = ("time", "examples_per_second", "tokens_per_second")
 """Metrics that a clock decides; every other one must repeat to the last bit."""
 
@@ -41,6 +43,13 @@ def train(stage: str, directory: Path, *words: str, start: Path | None = None) -
     """A short training on the embedded world, from ``start`` or from scratch; returns its directory."""
     model = [f"model.path={start}"] if start else SHAPE
     align(f"stage={stage}", f"run.dir={directory}", *model, *WORLD, *STEPS, *words)
+    return directory
+
+
+def evaluate(directory: Path, policy: Path, reference: Path, *words: str) -> Path:
+    """A short evaluation on the embedded world; returns its directory."""
+    align("stage=evaluate", f"run.dir={directory}", f"model.path={policy}", f"reference.path={reference}",
+          *WORLD, *SAMPLING, *words)  # fmt: skip
     return directory
 
 
