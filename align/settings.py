@@ -155,8 +155,8 @@ class SamplingSettings:
 
     max_new_tokens: PositiveInt = 64
     """Tokens of a reply, at most; one that has not ended by then is cut and marked so."""
-    temperature: NonNegative = 1.0
-    """Divides the logits; 0 takes the most likely token."""
+    temperature: NonNegative = 0.7
+    """Divides the logits, of policy and reference alike; 0 takes the most likely token."""
     top_p: Annotated[float, Range(low=0, high=1, low_open=True)] = 1.0
     """Samples from the smallest set of tokens that holds this probability."""
     batch_size: PositiveInt = 64

@@ -21,8 +21,9 @@ def drift(
     """KL(policy || reference) per reply: ``<label>/kl`` and ``<label>/kl_k3``.
 
     Both take the summed log-probabilities (B,) in nats that the policy and the reference give to replies
-    drawn from the policy at temperature 1 with no truncation (drawn otherwise, they measure something
-    else). With d = log policy - log reference (Schulman 2020, "Approximating KL divergence"):
+    drawn from the policy, all at the temperature that they were drawn at, with no truncation (drawn
+    otherwise, they measure something else). With d = log policy - log reference (Schulman 2020,
+    "Approximating KL divergence"):
 
     * ``kl`` is the mean of d (k1): unbiased at any distance, and the number to read.
     * ``kl_k3`` is the mean of exp(-d) - 1 + d: unbiased too, never negative, and far less noisy while the

@@ -1,75 +1,25 @@
-"""``stage=evaluate``: both policies answer the same unseen prompts; rewards, win rates, drift, samples."""
+"""Policies answering prompts: replies, their scores, and what two policies think of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from align import registry
-from align.distributed.device import device
-from align.errors import DataError
-from align.evaluation.compare import Answers, compare, sample_rows
-from align.evaluation.drift import drift
+from align.evaluation.compare import Answers
 from align.generation.local import sample_tokens
 from align.models.batch import TokenIds
 from align.models.forward import reply_logps
-from align.models.policy import Policy, evaluating, load_policy
-from align.pairs.prompts import read_prompts
-from align.protocols import KnownTruth, RewardModel
-from align.report.console import Progress, say
-from align.report.files import write_samples
-from align.run import Run, flat, read_record
-from align.settings import AdapterSettings, ModelSettings, SamplingSettings
-from align.types import Prompt, Result, SampledReply
-
-if TYPE_CHECKING:
-    from align.stages.evaluate import Evaluate
-
-
-def evaluate_policy(run: Run, stage: Evaluate) -> list[Result]:
-    """All numbers of the stage; writes samples.jsonl on the way."""
-    policy = load_policy(stage.model, AdapterSettings(), texts=None, seed=run.seed, device=device())
-    settings = ModelSettings(path=stage.reference.path, max_length=stage.model.max_length)
-    reference = load_policy(settings, AdapterSettings(), texts=None, seed=run.seed, device=device())
-    run.note_input("model", stage.model.path)
-    run.note_input("reference", stage.reference.path)
-    room = stage.model.max_length - stage.sampling.max_new_tokens
-    if room < 1:
-        raise DataError(
-            f"sampling.max_new_tokens={stage.sampling.max_new_tokens} leaves no room for a prompt in "
-            f"model.max_length={stage.model.max_length}: lower the one or raise the other"
-        )
-    unseen = read_prompts(stage.dataset, "test", run.directory, stage.evaluation.prompts)
-    run.note_input("data", getattr(stage.dataset.source, "path", None), unseen.fingerprint)
-    prompts = unseen.prompts
-    say(f"{len(prompts)} unseen prompts, answered by both policies")
-    labels = label_of(stage.model.path, "policy"), label_of(stage.reference.path, "reference")
-    ours = answers(labels[0], policy, prompts, room, stage.sampling, run.seed)
-    theirs = answers(labels[1], reference, prompts, room, stage.sampling, run.seed)
-
-    results: list[Result] = []
-    scored: list[tuple[str, Answers, Answers]] = []
-    for name, reward in rewards(stage, run):
-        scorer = reward.prepare()
-        ours, theirs = (
-            Answers(one.label, one.replies, scorer.score(prompts, [reply.text for reply in one.replies]))
-            for one in (ours, theirs)
-        )
-        scored.append((name, ours, theirs))
-        results += [one for one in compare(prompts, ours, theirs, name) if one not in results]
-    if not scored:
-        results += compare(prompts, ours, theirs, "proxy")
-    results += drift(labels[0], *logps_of(policy, reference, prompts, room, ours.replies))
-    name = scored[0][0] if scored else "proxy"
-    pair = scored[0][1:] if scored else (ours, theirs)
-    rows = sample_rows(prompts, [pair[1], pair[0]], name)
-    write_samples(run.directory / "samples.jsonl", rows)
-    run.tracker.table("samples", [flat(row) for row in rows])
-    return results
+from align.models.policy import Policy, evaluating
+from align.protocols import KnownTruth, RewardModel, Source
+from align.report.console import Progress
+from align.run import read_record
+from align.settings import SamplingSettings
+from align.types import Prompt, SampledReply
 
 
 def label_of(path: str | None, otherwise: str) -> str:
@@ -78,26 +28,32 @@ def label_of(path: str | None, otherwise: str) -> str:
     return str(record["stage"]) if record else otherwise
 
 
-def rewards(stage: Evaluate, run: Run) -> list[tuple[str, RewardModel]]:
-    """The dataset's known truth first, where it has one, then the reward that was asked for (``proxy``)."""
-    found: dict[str, RewardModel] = {}
-    source = stage.dataset.source
+def rewards(source: Source, asked_for: RewardModel | None) -> dict[str, RewardModel | None]:
+    """What scores replies: the source's known truth (``gold``) first, then what was asked for (``proxy``)."""
+    found: dict[str, RewardModel | None] = {}
     if isinstance(source, KnownTruth):
         found[source.reward] = registry.component("reward", source.reward)()
-    if stage.reward is not None:
-        truth = registry.component("reward", "gold")
-        found["gold" if isinstance(stage.reward, truth) else "proxy"] = stage.reward
-        run.note_input("reward", getattr(stage.reward, "path", None))
-    return list(found.items())
+    if asked_for is not None:
+        is_gold = isinstance(asked_for, registry.component("reward", "gold"))
+        found["gold" if is_gold else "proxy"] = asked_for
+    return found
 
 
 def answers(
-    label: str, policy: Policy, prompts: Sequence[Prompt], room: int, sampling: SamplingSettings, seed: int
+    label: str, policy: Policy, prompts: Sequence[Prompt], sampling: SamplingSettings, seed: int
 ) -> Answers:
-    """One reply a prompt, none scored yet."""
+    """One reply a prompt, none scored yet; the oldest tokens of a prompt that leaves no room are cut."""
+    room = policy.max_length - sampling.max_new_tokens
     with Progress(f"sampling {label}", len(prompts)) as bar:
-        replies = sample_tokens(policy, prompt_tokens(policy, prompts, room), sampling, seed, bar.advance)
-    return Answers(label, replies)
+        ids = prompt_tokens(policy, prompts, room)
+        return Answers(label, sample_tokens(policy, ids, sampling, seed, bar.advance))
+
+
+def scored(answers: Answers, prompts: Sequence[Prompt], reward: RewardModel | None) -> Answers:
+    """The same answers with a reward's scores, or as they are where there is none."""
+    if reward is None:
+        return answers
+    return replace(answers, scores=reward.prepare().score(prompts, [one.text for one in answers.replies]))
 
 
 def prompt_tokens(policy: Policy, prompts: Sequence[Prompt], room: int) -> list[TokenIds]:
@@ -109,18 +65,24 @@ def logps_of(
     policy: Policy,
     reference: Policy,
     prompts: Sequence[Prompt],
-    room: int,
     replies: Sequence[SampledReply],
+    temperature: float,
     batch_size: int = 32,
 ) -> tuple[list[float], list[float]]:
-    """Summed log-probabilities (B,) in nats that both policies give to the policy's own replies."""
+    """Summed log-probabilities (B,) in nats that both policies give to the first one's own replies.
+
+    Both are taken at the temperature that the replies were drawn at (Huang et al. 2024), so that their
+    difference estimates the drift between the policies as they are sampled; at temperature 0 there is no
+    distribution to compare, and they are taken at 1.
+    """
     found: tuple[list[float], list[float]] = ([], [])
     ids = [np.array(reply.token_ids, dtype=np.int32) for reply in replies]
+    room = policy.max_length - max(map(len, ids))
     for one, values in zip((policy, reference), found, strict=True):
         prompt_ids = prompt_tokens(one, prompts, room)
         with torch.no_grad(), evaluating(one.model):
             for start in range(0, len(ids), batch_size):
                 rows = slice(start, start + batch_size)
-                logps = reply_logps(one.model, prompt_ids[rows], ids[rows], one.pad_id)
+                logps = reply_logps(one.model, prompt_ids[rows], ids[rows], one.pad_id, temperature or 1.0)
                 values.extend(logps.sums_B().double().tolist())
     return found

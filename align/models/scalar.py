@@ -52,9 +52,13 @@ class LastTokenScores(nn.Module):
         """The transformers config of the model inside."""
         return plain_model(self.inner).config
 
-    def gradient_checkpointing_enable(self, **options: Any) -> None:
+    def activation_checkpointing_enable(self, **options: Any) -> None:
         """Passed on to the model inside."""
-        self.inner.gradient_checkpointing_enable(**options)
+        self.inner.activation_checkpointing_enable(**options)
+
+    def activation_checkpointing_disable(self) -> None:
+        """Passed on to the model inside."""
+        self.inner.activation_checkpointing_disable()
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,12 @@ def open_policy(run: Run, model: ModelSettings, adapter: AdapterSettings, datase
     return policy
 
 
+def open_to_sample(run: Run, role: str, model: ModelSettings) -> Policy:
+    """A finished policy, with its origin noted in run.json under ``role``."""
+    run.note_input(role, model.path)
+    return load_policy(model, AdapterSettings(), texts=None, seed=run.seed, device=device())
+
+
 def open_scalar(
     run: Run, model: ModelSettings, adapter: AdapterSettings, dataset: DatasetSettings
 ) -> ScalarModel:

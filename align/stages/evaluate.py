@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from align.errors import ConfigError
 from align.protocols import RewardModel
 from align.settings import (
     DatasetSettings,
@@ -22,7 +23,7 @@ __all__ = ["Evaluate"]
 
 @dataclass(frozen=True)
 class Evaluate:
-    """``stage=evaluate``: reward, win rate and drift with 95 % intervals, and samples side by side."""
+    """``stage=evaluate``: rewards, win rate and drift with 95 % intervals, and samples side by side."""
 
     model: ModelSettings
     reference: ReferenceSettings
@@ -31,15 +32,51 @@ class Evaluate:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
 
-    def execute(self, run: Run) -> None:
-        """Writes results.json and samples.jsonl, and prints them."""
-        from align.evaluation.policies import evaluate_policy
-        from align.report.files import read_samples
-        from align.report.terminal import print_summary
+    def __post_init__(self) -> None:
+        if self.sampling.max_new_tokens >= self.model.max_length:
+            raise ConfigError(
+                f"sampling.max_new_tokens={self.sampling.max_new_tokens} leaves no room for a prompt in "
+                f"model.max_length={self.model.max_length}: lower the one or raise the other"
+            )
 
-        results = evaluate_policy(run, self)
+    def execute(self, run: Run) -> None:
+        """Writes results.json and samples.jsonl, and prints them.
+
+        Each metric is named by the stage that made the policy (``dpo/gold_win_rate``); ``gold`` is the
+        dataset's known truth, ``proxy`` the reward that was asked for.
+        """
+        from align.evaluation.compare import compare, sample_rows
+        from align.evaluation.drift import drift
+        from align.evaluation.policies import answers, label_of, logps_of, rewards, scored
+        from align.pairs.prompts import read_prompts
+        from align.report.console import say
+        from align.report.files import write_samples
+        from align.report.terminal import print_summary
+        from align.run import flat
+        from align.stages._common import open_to_sample
+
+        policy = open_to_sample(run, "model", self.model)
+        other = ModelSettings(path=self.reference.path, max_length=self.model.max_length)
+        reference = open_to_sample(run, "reference", other)
+        unseen = read_prompts(self.dataset, "test", run.directory, self.evaluation.prompts)
+        run.note_input("data", getattr(self.dataset.source, "path", None), unseen.fingerprint)
+        say(f"{len(unseen.prompts)} unseen prompts, answered by both policies")
+        ours = answers(label_of(self.model.path, "policy"), policy, unseen.prompts, self.sampling, run.seed)
+        theirs = answers(
+            label_of(self.reference.path, "reference"), reference, unseen.prompts, self.sampling, run.seed
+        )
+
+        logps = logps_of(policy, reference, unseen.prompts, ours.replies, self.sampling.temperature)
+        results = drift(ours.label, *logps)
+        judged = rewards(self.dataset.source, self.reward) or {"none": None}
+        rows: list[dict[str, Any]] = []
+        for name, reward in judged.items():
+            mine, others = (scored(one, unseen.prompts, reward) for one in (ours, theirs))
+            results += [one for one in compare(unseen.prompts, mine, others, name) if one not in results]
+            rows = rows or sample_rows(unseen.prompts, (others, mine), name)
+        write_samples(run.directory / "samples.jsonl", rows)
+        run.tracker.table("samples", [flat(row) for row in rows])
         run.write_results(results)
-        samples = run.directory / "samples.jsonl"
         if not run.is_step:
-            places = {"results": run.directory / "results.json", "samples": samples}
-            print_summary(results, read_samples(samples), places, shown=self.evaluation.shown)
+            places = {"results": run.directory / "results.json", "samples": run.directory / "samples.jsonl"}
+            print_summary(results, rows, places, shown=self.evaluation.shown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -67,14 +67,6 @@ def cut(path: Path, after_step: int) -> None:
             kept = end
     if kept < len(content):
         write_whole(path, content[:kept])
-
-
-def read_metrics(path: Path) -> Iterator[dict[str, float]]:
-    """The lines in order, lazily; a last line that is still being written is left out."""
-    with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                yield json.loads(line)
 
 
 def _step_of(line: bytes) -> int | None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from align.errors import CheckpointError
-from align.tracking.metrics import MetricsFile, read_metrics
+from align.report.files import read_metrics
+from align.tracking.metrics import MetricsFile
 
 L1, L2, L3 = (f'{{"step": {step}, "loss": 0.5}}\n' for step in (1, 2, 3))
 

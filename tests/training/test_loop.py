@@ -23,8 +23,9 @@ from align.errors import (
     OutOfMemoryError,
     Terminated,
 )
+from align.report.files import read_metrics
 from align.settings import TrainingSettings
-from align.tracking.metrics import MetricsFile, read_metrics
+from align.tracking.metrics import MetricsFile
 from align.training import checkpoints
 from align.training.sampler import batch_indices
 

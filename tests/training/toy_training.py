@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from align.report.files import read_metrics
 from align.run import Run
 from align.settings import TrainingSettings
-from align.tracking.metrics import read_metrics
 from align.tracking.none import NoTracker
 from align.training.loop import Step, TrainSummary, train
 
