@@ -128,6 +128,16 @@ def test_a_sweep_is_every_combination() -> None:
     ]
 
 
+def test_paths_may_hold_the_sign_that_sweeps_put_into_their_folders() -> None:
+    run = run_from(["stage=dpo", "run.dir=runs/loss.beta=0.1", "model.path=runs/seed=1,a=2"], [])
+    assert run.directory == Path("runs/loss.beta=0.1")
+    assert run.stage.model.path == "runs/seed=1,a=2"  # type: ignore[attr-defined]
+    assert combinations(["model.path=runs/seed=1,runs/seed=2", "run.dir='a=b,c'"]) == [
+        ["model.path='runs/seed=1'", "run.dir='a=b,c'"],
+        ["model.path='runs/seed=2'", "run.dir='a=b,c'"],
+    ]
+
+
 def test_every_component_has_its_yaml_and_every_yaml_its_component() -> None:
     for group in registry.PACKAGES:
         assert choices(group) == registry.known(group), group
