@@ -111,6 +111,8 @@ class TrainingSettings:
     """Pairs or examples an optimiser step, over all devices."""
     micro_batch_size: PositiveInt | None = None
     """Pairs or examples of one pass on one device; none takes the whole batch. Must divide ``batch_size``."""
+    length_window: PositiveInt = 8
+    """Batches within which examples of like length are put together, to save padding; 1 groups nothing."""
     learning_rate: Positive = 1e-3
     """Peak learning rate of AdamW."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"

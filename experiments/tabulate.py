@@ -1,7 +1,7 @@
 """A table over runs: ``python experiments/tabulate.py FOLDER METRIC [METRIC ...]``.
 
 FOLDER holds one run a folder (what ``python -m align -m`` leaves). Prints a Markdown table, one line a run,
-each number with its 95 % interval, and writes all results as FOLDER/results.json for whoever wants to recompute.
+each number with its 95 % interval, and writes all results as FOLDER/results.json.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from align.training.fingerprint import fingerprint_of, refuse_misfit
 from align.training.guards import memory_explained, require_finite
 from align.training.optimiser import build_optimiser, learning_rate, trainable_parameters
 from align.training.progress import progress
-from align.training.sampler import batch_indices, ends_epoch, total_steps
+from align.training.sampler import Sampler, ends_epoch, total_steps
 from align.training.signals import sigterm_noted
 from align.training.state import Counters, Trained, capture, restore, restore_weights
 from align.training.update import Item, Items, Objective, Step, Updated, update
@@ -109,7 +109,11 @@ def train(
         )
         counters = _begin(run, trained, identity, total)
         begun_at = counters.step
-        job = _Job(run, settings, trained, objective, items, describe, validate, identity, total, counters)
+        lengths = getattr(items, "lengths", None)
+        sampler = Sampler(run.seed, settings.batch_size, len(items), settings.length_window, lengths)
+        job = _Job(
+            run, settings, trained, objective, items, sampler, describe, validate, identity, total, counters
+        )
         if settings.gradient_checkpointing:
             _recompute_activations(model)
         model.train()
@@ -128,6 +132,7 @@ class _Job(Generic[Item]):
     trained: Trained
     objective: Objective[Item]
     items: Items[Item]
+    sampler: Sampler
     describe: Callable[[Item], str]
     validate: Callable[[], float] | None
     identity: Mapping[str, str]
@@ -190,8 +195,7 @@ def _run_steps(job: _Job[Item]) -> None:
 def _take_step(job: _Job[Item]) -> float:
     """Draws a batch and takes one step on it; returns the learning rate."""
     settings, counters, optimiser = job.settings, job.counters, job.trained.optimiser
-    indices = batch_indices(job.run.seed, counters.step, settings.batch_size, len(job.items))
-    batch = [job.items[index] for index in indices]
+    batch = [job.items[index] for index in job.sampler.batch(counters.step)]
     rate = learning_rate(
         counters.step,
         job.total,

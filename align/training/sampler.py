@@ -3,12 +3,17 @@
 Policy: the epochs' permutations are laid end to end and cut into batches, so that every batch is full, every
 item is seen exactly once an epoch, and a batch may span two epochs (or more, if it is larger than the data).
 Nothing is stored: a resumed run asks for the same positions and gets the same items.
+
+Items of like length share a batch where lengths are known: within a window of batches the shuffled items
+are sorted by length and cut, and the batches are shuffled again. A batch keeps its size and each item its
+one turn an epoch; what it saves is padding.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -25,11 +30,41 @@ def permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return order
 
 
-def batch_indices(seed: int, step: int, batch_size: int, count: int) -> list[int]:
-    """Indices (batch_size,) of the items of a step (1-based)."""
-    first = (step - 1) * batch_size
-    places = (divmod(position, count) for position in range(first, first + batch_size))
-    return [int(permutation(seed, epoch, count)[place]) for epoch, place in places]
+@dataclass(frozen=True, eq=False)
+class Sampler:
+    """What decides the items of every step. ``lengths`` (count,) are in tokens; None groups nothing."""
+
+    seed: int
+    batch_size: int
+    count: int
+    window: int = 1
+    """Batches within which items are grouped by length; 1 groups nothing."""
+    lengths: NDArray[np.int64] | None = None
+
+    def batch(self, step: int) -> list[int]:
+        """Indices (batch_size,) of the items of a step (1-based)."""
+        first = (step - 1) * self.batch_size
+        places = (divmod(position, self.count) for position in range(first, first + self.batch_size))
+        return [int(_order(self, epoch)[place]) for epoch, place in places]
+
+
+@functools.lru_cache(maxsize=2)
+def _order(sampler: Sampler, epoch: int) -> NDArray[np.int64]:
+    """The epoch's permutation, grouped by length within windows that start where a batch starts."""
+    order = permutation(sampler.seed, epoch, sampler.count)
+    if sampler.lengths is None or sampler.window == 1:
+        return order
+    order = order.copy()
+    rng = np.random.default_rng((sampler.seed, epoch, sampler.window))
+    size = sampler.batch_size
+    head = -epoch * sampler.count % size  # what the last batch of the epoch before takes of this one
+    for start in range(head, sampler.count, sampler.window * size):
+        window = order[start : start + sampler.window * size]
+        window = window[np.argsort(sampler.lengths[window], kind="stable")]
+        whole = len(window) // size
+        batches = [window[size * place : size * (place + 1)] for place in rng.permutation(whole)]
+        order[start : start + len(window)] = np.concatenate([*batches, window[size * whole :]])
+    return order
 
 
 def total_steps(max_steps: int | None, epochs: float, batch_size: int, count: int) -> int:

@@ -27,7 +27,7 @@ from align.report.files import read_metrics
 from align.settings import TrainingSettings
 from align.tracking.metrics import MetricsFile
 from align.training import checkpoints
-from align.training.sampler import batch_indices
+from align.training.sampler import Sampler
 
 SIX = TrainingSettings(max_steps=6, batch_size=8, log_every=1, save_every=2, learning_rate=0.05)
 
@@ -120,7 +120,7 @@ def test_items_are_drawn_as_the_sampler_says(tmp_path: Path) -> None:
     steps = [
         first + second for first, second in zip(objective.calls[::2], objective.calls[1::2], strict=True)
     ]
-    assert steps == [batch_indices(7, step, 8, 24) for step in range(1, 7)]
+    assert steps == [Sampler(7, 8, 24).batch(step) for step in range(1, 7)]
 
 
 def test_only_what_is_trainable_moves(tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ def test_a_loss_that_is_not_finite_stops_at_its_step(tmp_path: Path) -> None:
         return float("nan") if 5 in items else 1.0
 
     objective = Regression(model, scale=scale)  # type: ignore[arg-type]
-    guilty = next(step for step in range(1, 4) if 5 in batch_indices(7, step, 8, 24))
+    guilty = next(step for step in range(1, 4) if 5 in Sampler(7, 8, 24).batch(step))
     settings = dataclasses.replace(SIX, micro_batch_size=2, save_every=1)
     with pytest.raises(NonFiniteError, match=rf"loss is nan at step {guilty}; batch: .*item-5\b") as error:
         fit(tmp_path, settings=settings, model=model, objective=objective)

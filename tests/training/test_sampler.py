@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import math
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from align.errors import DataError
-from align.training.sampler import batch_indices, ends_epoch, permutation, total_steps
+from align.training.sampler import Sampler, ends_epoch, permutation, total_steps
 
 sizes = st.integers(1, 40)
 
@@ -19,7 +21,7 @@ def test_each_item_is_drawn_exactly_once_an_epoch(
 ) -> None:
     """The batches laid end to end are the epochs laid end to end: nothing dropped, nothing doubled."""
     steps = total_steps(None, float(epochs), batch_size, count)
-    batches = [batch_indices(seed, step, batch_size, count) for step in range(1, steps + 1)]
+    batches = [Sampler(seed, batch_size, count).batch(step) for step in range(1, steps + 1)]
     assert all(len(batch) == batch_size for batch in batches)
     drawn = [index for batch in batches for index in batch]
     for epoch in range(epochs):
@@ -36,9 +38,40 @@ def test_every_epoch_ends_once(count: int, batch_size: int) -> None:
         assert ends_epoch(step, batch_size, count) == any((one + 1) % count == 0 for one in positions)
 
 
+@given(
+    seed=st.integers(0, 99), count=st.integers(1, 60), batch_size=st.integers(1, 9), window=st.integers(1, 5)
+)
+@settings(max_examples=60, deadline=None)
+def test_grouping_by_length_keeps_each_item_its_one_turn(
+    seed: int, count: int, batch_size: int, window: int
+) -> None:
+    """The same items in each window as without grouping: those of its positions, in another order."""
+    lengths = np.random.default_rng(seed).integers(1, 50, count)
+    grouped = Sampler(seed, batch_size, count, window, lengths)
+    plain = Sampler(seed, batch_size, count)
+    steps = math.ceil(2 * count / batch_size)
+    drawn = [index for step in range(1, steps + 1) for index in grouped.batch(step)]
+    before = [index for step in range(1, steps + 1) for index in plain.batch(step)]
+    for epoch in range(2):
+        first = epoch * count
+        assert sorted(drawn[first : first + count]) == list(range(count))
+        head = first + (-first % batch_size)
+        for start in range(head, first + count, window * batch_size):
+            end = min(start + window * batch_size, first + count)
+            assert sorted(drawn[start:end]) == sorted(before[start:end])
+
+
+def test_grouped_batches_hold_like_lengths() -> None:
+    """Lengths 0 to 31, one window: each batch of 4 is a run of neighbours, and the runs are shuffled."""
+    sampler = Sampler(0, 4, 32, window=8, lengths=np.arange(32))
+    batches = [sampler.batch(step) for step in range(1, 9)]
+    assert sorted(batches) == [list(range(first, first + 4)) for first in range(0, 32, 4)]
+    assert batches != sorted(batches)
+
+
 def test_a_batch_larger_than_the_data_spans_epochs() -> None:
     """Ten of four items: two epochs whole, and half of a third."""
-    assert sorted(Counter(batch_indices(0, 1, 10, 4)).values()) == [2, 2, 3, 3]
+    assert sorted(Counter(Sampler(0, 10, 4).batch(1)).values()) == [2, 2, 3, 3]
 
 
 def test_epochs_and_seeds_differ_in_their_order() -> None:
