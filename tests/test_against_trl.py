@@ -25,7 +25,7 @@ from align.models.policy import load_policy, save_policy
 from align.models.scalar import load_scalar, save_scalar
 from align.pairs.store import TokenStore
 from align.settings import AdapterSettings, ModelSettings, ScratchSettings
-from align.training.sampler import batch_indices
+from align.training.sampler import Sampler
 from data.toy import Toy
 
 pytestmark = pytest.mark.medium
@@ -38,6 +38,7 @@ TRAINING = (
     f"training.learning_rate={RATE}",
     "training.schedule=constant",
     "training.warmup_steps=0",
+    "training.length_window=1",
     "training.log_every=1",
     f"seed={SEED}",
 )
@@ -73,7 +74,8 @@ def ours(stage: str, directory: Path, start: Path, *words: str) -> Path:
 def batches(directory: Path) -> Dataset:
     """The conversations that a run trained on, batch after batch, as trl reads them."""
     store: TokenStore[Any, Any] = TokenStore(directory / "data" / "train.arrow")
-    order = [i for step in range(1, STEPS + 1) for i in batch_indices(SEED, step, BATCH, len(store))]
+    sampler = Sampler(SEED, BATCH, len(store))
+    order = [i for step in range(1, STEPS + 1) for i in sampler.batch(step)]
     return Dataset.from_list([as_row(store.text(i)) for i in order])
 
 
