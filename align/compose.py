@@ -116,7 +116,7 @@ def compose(typed: Sequence[Choice]) -> dict[str, Any]:
         if choice.is_group and "." in choice.text:
             overrides += [f"~{choice.key}", f"++{choice.key}.name={choice.text}"]
         else:
-            overrides.append(f"{'' if choice.is_group else '++'}{choice.key}={choice.text}")
+            overrides.append(f"{'' if choice.is_group else '++'}{choice.key}={readable(choice.text)}")
     try:
         with initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
             composed = hydra_compose(config_name="config", overrides=overrides)
@@ -137,7 +137,7 @@ def combinations(overrides: Sequence[str]) -> list[list[str]]:
     from hydra.errors import HydraException
 
     try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        parsed = OverridesParser.create().parse_overrides([_each_readable(one) for one in overrides])
     except HydraException as error:
         raise ConfigError(_reworded(error)) from error
     axes = [
@@ -147,6 +147,21 @@ def combinations(overrides: Sequence[str]) -> list[list[str]]:
         for one, typed in zip(parsed, overrides, strict=True)
     ]
     return [list(job) for job in itertools.product(*axes)]
+
+
+def readable(text: str) -> str:
+    """A value as typed, in quotes where it holds ``=``: Hydra's grammar has no other place for that sign.
+
+    A sweep's folders are named ``seed=1``, and are then named as a model's or a reward's path.
+    """
+    return quoted(text) if "=" in text and not text.startswith(("'", '"', "[", "{")) else text
+
+
+def _each_readable(override: str) -> str:
+    key, _, text = override.partition("=")
+    if text.startswith(("'", '"', "[", "{")):
+        return override
+    return f"{key}={','.join(map(readable, text.split(',')))}"
 
 
 def _reworded(error: Exception) -> str:

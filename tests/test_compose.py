@@ -128,6 +128,16 @@ def test_a_sweep_is_every_combination() -> None:
     ]
 
 
+def test_paths_may_hold_the_sign_that_sweeps_put_into_their_folders() -> None:
+    run = run_from(["stage=dpo", "run.dir=runs/loss.beta=0.1", "model.path=runs/seed=1,a=2"], [])
+    assert run.directory == Path("runs/loss.beta=0.1")
+    assert run.stage.model.path == "runs/seed=1,a=2"  # type: ignore[attr-defined]
+    assert combinations(["model.path=runs/seed=1,runs/seed=2", "run.dir='a=b,c'"]) == [
+        ["model.path='runs/seed=1'", "run.dir='a=b,c'"],
+        ["model.path='runs/seed=2'", "run.dir='a=b,c'"],
+    ]
+
+
 def test_every_component_has_its_yaml_and_every_yaml_its_component() -> None:
     for group in registry.PACKAGES:
         assert choices(group) == registry.known(group), group
@@ -138,8 +148,9 @@ def test_every_component_has_its_yaml_and_every_yaml_its_component() -> None:
 
 def test_every_group_is_chosen_by_some_stage() -> None:
     texts = "".join(path.read_text() for path in (conf_folder() / "stage").glob("*.yaml"))
+    chosen_for_all = ("stage", "tracking", "training")  # by config.yaml itself
     for group in groups():
-        assert group in ("stage", "tracking") or f"override /{group}:" in texts or f"{group}:" in texts
+        assert group in chosen_for_all or f"override /{group}:" in texts or f"{group}:" in texts
 
 
 def seconds(*words: str) -> tuple[float, subprocess.CompletedProcess[str]]:

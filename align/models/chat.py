@@ -102,6 +102,10 @@ class ChatFormat:
         """SHA-256 of the template and of all that decides how the tokenizer encodes."""
         return self._fingerprint
 
+    def template_fingerprint(self) -> str:
+        """SHA-256 of the template alone."""
+        return hashlib.sha256(json.dumps(self.tokenizer.chat_template, sort_keys=True).encode()).hexdigest()
+
     def _text(self, messages: Sequence[Message], marks: tuple[str, str] | None, *, ends: bool) -> str:
         turns = [{"role": one.role, "content": self._fenced(one.content, marks)} for one in messages]
         try:

@@ -39,8 +39,9 @@ def open_policy(run: Run, model: ModelSettings, adapter: AdapterSettings, datase
 
 def open_to_sample(run: Run, role: str, model: ModelSettings) -> Policy:
     """A finished policy, with its origin noted in run.json under ``role``."""
-    run.note_input(role, model.path)
-    return load_policy(model, AdapterSettings(), texts=None, seed=run.seed, device=device())
+    policy = load_policy(model, AdapterSettings(), texts=None, seed=run.seed, device=device())
+    _note_model(run, model, policy.chat, role)
+    return policy
 
 
 def open_scalar(
@@ -53,9 +54,12 @@ def open_scalar(
     return scalar
 
 
-def _note_model(run: Run, model: ModelSettings, chat: ChatFormat) -> None:
-    run.note_input("model", model.path, None if model.path else "built from scratch")
-    run.note_input("tokenizer", model.path, chat.fingerprint())
+def _note_model(run: Run, model: ModelSettings, chat: ChatFormat, role: str = "model") -> None:
+    run.note_input(role, model.path)
+    if role == "model":
+        # without the path: it is the model's, and would write the model's lineage down twice
+        run.note_input("tokenizer", None, chat.fingerprint())
+        run.note_input("chat_template", None, chat.template_fingerprint())
 
 
 def prepare_data(

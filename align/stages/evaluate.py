@@ -58,6 +58,8 @@ class Evaluate:
         policy = open_to_sample(run, "model", self.model)
         other = ModelSettings(path=self.reference.path, max_length=self.model.max_length)
         reference = open_to_sample(run, "reference", other)
+        if self.reward is not None:
+            run.note_input("reward", getattr(self.reward, "path", None))
         unseen = read_prompts(self.dataset, "test", run.directory, self.evaluation.prompts)
         run.note_input("data", getattr(self.dataset.source, "path", None), unseen.fingerprint)
         say(f"{len(unseen.prompts)} unseen prompts, answered by both policies")

@@ -14,6 +14,7 @@ from align.settings import TrainingSettings
 
 _SETTINGS = (
     "batch_size",
+    "length_window",
     "learning_rate",
     "schedule",
     "warmup_steps",

@@ -1,0 +1,70 @@
+"""The command itself on models of a few thousand weights: what the tests of whole runs share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from align.__main__ import main
+
+SHAPE = (
+    "model.scratch.hidden_size=32",
+    "model.scratch.layers=2",
+    "model.scratch.heads=2",
+    "model.scratch.mlp_size=48",
+    "model.scratch.vocab_size=400",
+)
+"""A policy of some thirty thousand weights."""
+WORLD = ("dataset.pairs=160", "dataset.prompts=80", "model.max_length=192")
+"""Few enough pairs to be read in half a second; no prompt is cut."""
+STEPS = (
+    "training.max_steps=6",
+    "training.batch_size=8",
+    "training.learning_rate=0.003",
+    "training.warmup_steps=2",
+    "training.log_every=1",
+    "training.save_every=2",
+)
+"""Six steps, each logged, every second one saved; the rate rises and falls."""
+SAMPLING = ("sampling.max_new_tokens=12", "evaluation.prompts=6", "evaluation.shown=1")
+"""Six prompts, answered in twelve tokens."""
+CLOCK = ("time", "examples_per_second", "tokens_per_second")
+"""Metrics that a clock decides; every other one must repeat to the last bit."""
+
+
+def align(*words: str) -> None:
+    """Runs one command in this process, to its end."""
+    code = main(words)
+    assert code == 0, f"exit code {code} of: {' '.join(words)}"
+
+
+def train(stage: str, directory: Path, *words: str, start: Path | None = None) -> Path:
+    """A short training on the embedded world, from ``start`` or from scratch; returns its directory."""
+    model = [f"model.path={start}"] if start else SHAPE
+    align(f"stage={stage}", f"run.dir={directory}", *model, *WORLD, *STEPS, *words)
+    return directory
+
+
+def evaluate(directory: Path, policy: Path, reference: Path, *words: str) -> Path:
+    """A short evaluation on the embedded world; returns its directory."""
+    align("stage=evaluate", f"run.dir={directory}", f"model.path={policy}", f"reference.path={reference}",
+          *WORLD, *SAMPLING, *words)  # fmt: skip
+    return directory
+
+
+def lines(directory: Path) -> list[dict[str, float]]:
+    """The lines of ``metrics.jsonl`` without what a clock decides."""
+    kept = (json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines())
+    return [{name: value for name, value in line.items() if name not in CLOCK} for line in kept]
+
+
+def losses(directory: Path) -> list[float]:
+    """The loss of each logged step."""
+    return [line["loss"] for line in lines(directory)]
+
+
+def record(directory: Path) -> dict[str, Any]:
+    """What run.json holds."""
+    found: dict[str, Any] = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+    return found
