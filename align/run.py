@@ -59,12 +59,15 @@ class Run:
         Raises:
             ConfigError: the directory already holds a run and ``resume`` is false, or holds another one.
         """
+        from align.training.signals import sigterm_raised
+
         self._open()
         started = time.time()
         state, code = "failed", 1
         try:
-            self.tracker.start(self)
-            self.stage.execute(self)
+            with sigterm_raised():
+                self.tracker.start(self)
+                self.stage.execute(self)
             state, code = "completed", 0
         except BaseException as error:
             code = getattr(error, "exit_code", 1)
