@@ -31,6 +31,12 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
         aside.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Deletes, at any depth, the files that a killed process was writing aside."""
+    for path in folder.rglob(".*.part"):
+        path.unlink(missing_ok=True)
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Replaces a file's content in one step; a kill leaves the old content or the new, never a part."""
     with written_aside(path) as file:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from align import __version__
 from align.errors import ConfigError
-from align.files import sha256_of, write_json, write_whole
+from align.files import remove_leftovers, sha256_of, write_json, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,12 +59,15 @@ class Run:
         Raises:
             ConfigError: the directory already holds a run and ``resume`` is false, or holds another one.
         """
+        from align.training.signals import sigterm_raised
+
         self._open()
         started = time.time()
         state, code = "failed", 1
         try:
-            self.tracker.start(self)
-            self.stage.execute(self)
+            with sigterm_raised():
+                self.tracker.start(self)
+                self.stage.execute(self)
             state, code = "completed", 0
         except BaseException as error:
             code = getattr(error, "exit_code", 1)
@@ -129,6 +132,7 @@ class Run:
             self.record.update(found)
             self._refuse_another(found)
         self.directory.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.directory)
         write_whole(self.directory / "config.yaml", self.config_yaml)
         self.record.pop("error", None)
         self.note(

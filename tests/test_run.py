@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,3 +119,21 @@ def test_differences_leave_out_where_and_how_a_run_is_watched() -> None:
     old = {"run": {"dir": "a"}, "resume": False, "tracking": {"name": "none"}, "loss": {"beta": 0.1}}
     new = {"run": {"dir": "b"}, "resume": True, "tracking": {"name": "wandb"}, "loss": {"beta": 0.1, "x": 1}}
     assert differences(old, new) == ["loss.x: absent -> 1"]
+
+
+def test_sigterm_outside_of_training_ends_the_run_and_says_so(tmp_path: Path) -> None:
+    """While data are read, replies sampled, a model written: no step to finish, but an end to write down."""
+    reached = []
+
+    def work(run: Run) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        reached.append("further")
+
+    with pytest.raises(Terminated) as stopped:
+        a_run(tmp_path / "a", work).execute()
+    assert stopped.value.exit_code == 143
+    assert not reached
+    record = read_record(tmp_path / "a")
+    assert record is not None
+    assert record["state"] == "terminated"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

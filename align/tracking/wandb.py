@@ -19,6 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from align.errors import Terminated
+
 if TYPE_CHECKING:
     from align.run import Run
 
@@ -145,6 +147,8 @@ class _Link:
         """Calls; after a failure there is one warning, and no further call."""
         try:
             call(self.run)
+        except Terminated:
+            raise
         except Exception as error:  # whatever a mirror does, the run goes on
             said = (str(error).splitlines() or [""])[0][:200]
             _log.warning(

@@ -1,0 +1,71 @@
+"""Commands that are killed by SIGKILL at a named point. A program of its own.
+
+    python killed_commands.py < SITTINGS
+
+SITTINGS is a JSON list of ``{"words": [...], "kill": null | [event, part of a path, n-th time]}``; each is
+one command in a process of its own, in order. Prints the list of their exit statuses, minus the signal's
+number where one was killed. Heavy libraries are imported once, here: a sitting is a fork.
+
+Events are those that Python announces (``open``, ``os.rename``, ``os.mkdir``, ``os.rmdir``), which come right
+before the operation; and ``logged``, right after the line of a step was written to metrics.jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+import datasets
+import matplotlib.figure
+import trl
+
+import align.report.figures
+import align.stages._common
+import align.training.objectives
+from align.__main__ import main
+from align.tracking.metrics import MetricsFile
+
+IMPORTED = (datasets, matplotlib.figure, trl, align.report.figures, align.stages._common)
+IMPORTED += (align.training.objectives,)
+
+
+def arm(event: str, part: str, time: int) -> None:
+    """This process kills itself at the point."""
+    seen = 0
+
+    def reached(what: str, where: str) -> None:
+        nonlocal seen
+        if what == event and part in where:
+            seen += 1
+            if seen == time:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(lambda what, arguments: reached(what, str(arguments[0]) if arguments else ""))
+    write = MetricsFile.write
+
+    def write_then_tell(self: MetricsFile, step: int, values: Any) -> None:
+        write(self, step, values)
+        reached("logged", f"{self._file.name}:{step}")
+
+    MetricsFile.write = write_then_tell  # type: ignore[method-assign]
+
+
+def sit(words: list[str], kill: tuple[str, str, int] | None) -> int:
+    """The exit status of one command."""
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if kill is not None:
+            arm(*kill)
+        code = main(words)
+        sys.stderr.flush()
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+if __name__ == "__main__":
+    statuses = [sit(one["words"], one["kill"]) for one in json.load(sys.stdin)]
+    print(json.dumps(statuses))
