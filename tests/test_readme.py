@@ -11,7 +11,7 @@ import pytest
 from align.compose import combinations, run_from
 
 REPO = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "CONTRIBUTING.md")
+PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "experiments").rglob("*.md"))]
 PREFIX = ["python", "-m", "align"]
 
 
@@ -19,7 +19,7 @@ def commands() -> list[list[str]]:
     """The words after ``python -m align`` of each command within a bash block."""
     found = []
     for page in PAGES:
-        text = (REPO / page).read_text(encoding="utf-8")
+        text = page.read_text(encoding="utf-8")
         for block in re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL):
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
