@@ -43,9 +43,9 @@ class Toy:
 
     reward: ClassVar[str] = "gold"
 
-    pairs: PositiveInt = 4000
+    pairs: PositiveInt = 6000
     """Pairs to generate; they go round the prompts in turn."""
-    prompts: Annotated[int, Range(low=1, high=world.TASK_COUNT)] = 2000
+    prompts: Annotated[int, Range(low=1, high=world.TASK_COUNT)] = 3000
     """Different prompts, each about another combination of verb, noun and setting."""
     seed: NaturalInt = 0
     """Draws prompts, replies and labels; apart from the run's ``seed``, which draws weights and batches."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from align.config import Range
 from align.errors import ModelError, NonFiniteError
@@ -12,6 +12,7 @@ from align.errors import ModelError, NonFiniteError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from align.models.batch import TokenIds
     from align.models.scalar import ScalarModel
     from align.types import Prompt
 
@@ -26,6 +27,8 @@ class BradleyTerry:
     """A run directory of ``stage=reward``, a Hugging Face folder with a scalar head, or a Hub name."""
     batch_size: Annotated[int, Range(low=1)] = 32
     """Replies scored at once."""
+    too_long: Literal["truncate_left", "error"] = "truncate_left"
+    """What a text with more tokens than the model has positions for does: cut its oldest, or stop."""
     device: str | None = None
     """Where the model runs (``cpu``, ``cuda:1``); none takes an accelerator where there is one."""
 
@@ -45,7 +48,7 @@ class BradleyTerry:
         model = ModelSettings(path=self.path, max_length=1)  # each text is measured when it is scored
         scalar = load_scalar(model, AdapterSettings(), texts=None, seed=0, device=device, trained=True)
         scalar.model.eval().requires_grad_(False)
-        return Ready(scalar, self.batch_size)
+        return Ready(scalar, self.batch_size, self.too_long)
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,17 @@ class Ready:
 
     scalar: ScalarModel
     batch_size: int
+    too_long: Literal["truncate_left", "error"]
 
     def score(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> list[float]:
         """One score a reply; texts of like length share a batch, and the batch changes no score.
 
+        A prompt that leaves no room for its reply loses its oldest tokens, as in training, and how many
+        did is said.
+
         Raises:
-            ModelError: a text has more tokens than the model has positions for.
+            ModelError: a text has more tokens than the model has positions for, and may not be cut, or
+                its reply alone has.
             NonFiniteError: a score is NaN or infinite.
         """
         import torch
@@ -67,12 +75,13 @@ class Ready:
         from align.models.forward import reply_scores
 
         chat = self.scalar.chat
-        texts = [
-            (chat.prompt_ids(prompt), chat.reply_ids(prompt, reply))
-            for prompt, reply in zip(prompts, replies, strict=True)
-        ]
+        texts = self._fitted(
+            [
+                (chat.prompt_ids(prompt), chat.reply_ids(prompt, reply))
+                for prompt, reply in zip(prompts, replies, strict=True)
+            ]
+        )
         lengths = [len(prompt) + len(reply) for prompt, reply in texts]
-        self._check_room(lengths)
         order = sorted(range(len(texts)), key=lengths.__getitem__)
         scores = [0.0] * len(texts)
         for start in range(0, len(order), self.batch_size):
@@ -93,11 +102,19 @@ class Ready:
             )
         return scores
 
-    def _check_room(self, lengths: Sequence[int]) -> None:
+    def _fitted(self, texts: list[tuple[TokenIds, TokenIds]]) -> list[tuple[TokenIds, TokenIds]]:
+        """The texts within the model's positions."""
         room = self.scalar.positions
-        longest = max(lengths, default=0)
-        if room is not None and longest > room:
-            raise ModelError(
-                f"reward=bradley_terry: text {lengths.index(longest)} has {longest} tokens, "
-                f"the reward model has positions for {room}"
-            )
+        if room is None:
+            return texts
+        excess = [len(prompt) + len(reply) - room for prompt, reply in texts]
+        for row, (prompt, reply) in enumerate(texts):
+            if excess[row] > 0 and (self.too_long == "error" or len(reply) >= room):
+                raise ModelError(
+                    f"reward=bradley_terry: text {row} has {len(prompt) + len(reply)} tokens "
+                    f"({len(reply)} of them the reply), the reward model has positions for {room}"
+                )
+        cut = sum(one > 0 for one in excess)
+        if cut:
+            print(f"reward model: cut {cut} of {len(texts)} prompts from the left to fit {room} tokens")
+        return [(prompt[max(one, 0) :], reply) for one, (prompt, reply) in zip(excess, texts, strict=True)]

@@ -6,11 +6,13 @@ prompt, tokenised apart from it and cut at the token that ends a reply, which is
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from jinja2 import TemplateError
@@ -45,10 +47,12 @@ class ChatFormat:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
+        self._backend = self._private_backend()
         special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
         self._special_ids = set(tokenizer.convert_tokens_to_ids(special)) - {tokenizer.unk_token_id}
         longest_first = sorted(special, key=len, reverse=True)
         self._special_text = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        self._last_prompt: tuple[tuple[Prompt, tuple[str, str] | None], str] | None = None
         self._glues_a_space = self._starts_with_a_space()
         self._lead, self.stop_ids = self._probe()
 
@@ -106,7 +110,17 @@ class ChatFormat:
         """SHA-256 of the template alone."""
         return hashlib.sha256(json.dumps(self.tokenizer.chat_template, sort_keys=True).encode()).hexdigest()
 
-    def _text(self, messages: Sequence[Message], marks: tuple[str, str] | None, *, ends: bool) -> str:
+    def _text(self, messages: Prompt, marks: tuple[str, str] | None, *, ends: bool) -> str:
+        # a pair asks for its prompt's text three times in a row, and rendering costs more than encoding
+        asked = (messages, marks)
+        if ends and self._last_prompt is not None and self._last_prompt[0] == asked:
+            return self._last_prompt[1]
+        text = self._render(messages, marks, ends=ends)
+        if ends:
+            self._last_prompt = (asked, text)
+        return text
+
+    def _render(self, messages: Prompt, marks: tuple[str, str] | None, *, ends: bool) -> str:
         turns = [{"role": one.role, "content": self._fenced(one.content, marks)} for one in messages]
         try:
             text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ends)
@@ -154,6 +168,10 @@ class ChatFormat:
 
     def _tokens(self, text: str, inside: bool, plain: bool) -> list[int]:
         def encode(one: str) -> list[int]:
+            if self._backend is not None:
+                # what the call below comes to, without its overhead
+                self._backend.encode_special_tokens = plain
+                return list(self._backend.encode(one, add_special_tokens=False).ids)
             ids = self.tokenizer(one, add_special_tokens=False, split_special_tokens=plain, verbose=False)
             return list(ids["input_ids"])
 
@@ -164,6 +182,16 @@ class ChatFormat:
             if ids[: len(newline)] == newline:
                 return ids[len(newline) :]
         return encode(text)
+
+    def _private_backend(self) -> Any:
+        """A copy of the fast tokenizer inside, so that no caller's truncation or padding reaches it."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return None
+        copied = copy.deepcopy(backend)
+        copied.no_truncation()
+        copied.no_padding()
+        return copied
 
     def _starts_with_a_space(self) -> bool:
         newline, letter, both = (

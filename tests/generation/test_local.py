@@ -97,7 +97,8 @@ def test_a_reply_ends_at_the_stop_token_or_is_marked_as_cut(policy: Policy):
 
 
 def test_replies_are_drawn_from_the_whole_distribution_at_the_temperature(policy: Policy):
-    # 3,000 first tokens against softmax(logits / 0.7): within 5 standard errors for every token
+    # 3,000 first tokens against softmax(logits / 0.7): within 5 standard errors and 3 draws for every token
+    # (a token expected 0.1 times is seen 4 times or more with a chance of 4e-6, far outside the normal tail)
     settings = SamplingSettings(max_new_tokens=1, temperature=0.7, batch_size=1000)
     drawn = sample_replies(policy, [PROMPTS[1]] * 3000, settings, seed=0)
     counts = torch.bincount(
@@ -108,13 +109,13 @@ def test_replies_are_drawn_from_the_whole_distribution_at_the_temperature(policy
     with torch.no_grad():
         expected = (policy.model(input_ids=ids).logits[0, -1].double() / 0.7).softmax(-1)
     errors = (expected * (1 - expected) / 3000).sqrt()
-    assert ((counts / 3000 - expected).abs() < 5 * errors + 1 / 3000).all()
+    assert ((counts / 3000 - expected).abs() < 5 * errors + 3 / 3000).all()
     # transformers keeps 50 tokens by default; here more than that must have been drawn
     assert (counts > 0).sum() > 60
 
 
 def test_top_p_keeps_the_smallest_set_that_holds_it(policy: Policy):
-    settings = SamplingSettings(max_new_tokens=1, top_p=0.3, batch_size=1000)
+    settings = SamplingSettings(max_new_tokens=1, temperature=1.0, top_p=0.3, batch_size=1000)
     drawn = {one.token_ids[0] for one in sample_replies(policy, [PROMPTS[1]] * 2000, settings, seed=0)}
     ids = torch.tensor([policy.chat.prompt_ids(PROMPTS[1]).tolist()])
     policy.model.eval()

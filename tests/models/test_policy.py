@@ -248,7 +248,7 @@ def test_a_failed_save_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(save, "_sync", full)
+        patch.setattr(save, "sync", full)
         with pytest.raises(OSError, match="no space left"):
             save_policy(policy, tmp_path / "model")
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == old

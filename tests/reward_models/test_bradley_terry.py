@@ -4,7 +4,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 
@@ -62,11 +64,30 @@ def test_a_score_that_is_not_finite_is_an_error(scalar: ScalarModel, tmp_path: P
         BradleyTerry(path=str(tmp_path), device="cpu").prepare().score(PROMPTS, REPLIES)
 
 
-def test_a_text_longer_than_the_models_positions_is_named(scalar: ScalarModel, tmp_path: Path):
+def test_a_prompt_without_room_loses_its_oldest_tokens_and_it_is_said(
+    scalar: ScalarModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """The score of a cut text is that of its last 64 tokens, asked of the model directly."""
     save_scalar(scalar, tmp_path / "model")
+    long = (Message("user", "why " * 40),)
     ready = BradleyTerry(path=str(tmp_path), device="cpu").prepare()
-    with pytest.raises(ModelError, match=r"text 1 has \d+ tokens, the reward model has positions for 64"):
-        ready.score(PROMPTS[:2], ["yes", "q" * 64])
+    (score, _) = ready.score([long, PROMPTS[0]], ["yes", "no"])
+    assert "cut 1 of 2 prompts from the left to fit 64 tokens" in capsys.readouterr().out
+    ids = np.concatenate((ready.scalar.chat.prompt_ids(long), ready.scalar.chat.reply_ids(long, "yes")))
+    last = torch.from_numpy(ids[-64:].astype(np.int64)).unsqueeze(0)
+    with torch.no_grad():
+        assert score == pytest.approx(float(ready.scalar.model(last, torch.ones_like(last))), abs=1e-5)
+
+
+@pytest.mark.parametrize(("rule", "prompt"), [("truncate_left", "why"), ("error", "why " * 40)])
+def test_what_cannot_be_cut_is_named(
+    scalar: ScalarModel, tmp_path: Path, rule: Literal["truncate_left", "error"], prompt: str
+):
+    save_scalar(scalar, tmp_path / "model")
+    ready = BradleyTerry(path=str(tmp_path), device="cpu", too_long=rule).prepare()
+    replies = ["yes", "q" * 64 if rule == "truncate_left" else "no"]
+    with pytest.raises(ModelError, match=r"text 1 has \d+ tokens .* has positions for 64"):
+        ready.score([PROMPTS[0], (Message("user", prompt),)], replies)
 
 
 def test_a_missing_path_is_a_model_error(tmp_path: Path):
