@@ -15,22 +15,30 @@ from align.generation.local import sample_tokens
 from align.models.batch import TokenIds
 from align.models.forward import reply_logps
 from align.models.policy import Policy, evaluating
-from align.protocols import KnownTruth, RewardModel, Source
+from align.protocols import KnownTruth, RewardModel, Scorer, Source
 from align.report.console import Progress
 from align.run import read_record
 from align.settings import SamplingSettings
 from align.types import Prompt, SampledReply
 
 
-def label_of(path: str | None, otherwise: str) -> str:
-    """What metrics call a policy: the stage that made it, where its run directory tells."""
+def labels_of(policy: str | None, reference: str) -> tuple[str, str]:
+    """What metrics call the two: the stage that made it, where a run directory tells.
+
+    Two of one stage (DPO runs of another beta, say) are told apart as that stage and ``reference``.
+    """
+    ours, theirs = _stage_of(policy) or "policy", _stage_of(reference) or "reference"
+    return ours, "reference" if theirs == ours else theirs
+
+
+def _stage_of(path: str | None) -> str | None:
     record = read_record(Path(path)) if path else None
-    return str(record["stage"]) if record else otherwise
+    return record.get("stage") if record else None
 
 
-def rewards(source: Source, asked_for: RewardModel | None) -> dict[str, RewardModel | None]:
+def rewards(source: Source, asked_for: RewardModel | None) -> dict[str, RewardModel]:
     """What scores replies: the source's known truth (``gold``) first, then what was asked for (``proxy``)."""
-    found: dict[str, RewardModel | None] = {}
+    found: dict[str, RewardModel] = {}
     if isinstance(source, KnownTruth):
         found[source.reward] = registry.component("reward", source.reward)()
     if asked_for is not None:
@@ -49,11 +57,11 @@ def answers(
         return Answers(label, sample_tokens(policy, ids, sampling, seed, bar.advance))
 
 
-def scored(answers: Answers, prompts: Sequence[Prompt], reward: RewardModel | None) -> Answers:
+def scored(answers: Answers, prompts: Sequence[Prompt], scorer: Scorer | None) -> Answers:
     """The same answers with a reward's scores, or as they are where there is none."""
-    if reward is None:
+    if scorer is None:
         return answers
-    return replace(answers, scores=reward.prepare().score(prompts, [one.text for one in answers.replies]))
+    return replace(answers, scores=scorer.score(prompts, [one.text for one in answers.replies]))
 
 
 def prompt_tokens(policy: Policy, prompts: Sequence[Prompt], room: int) -> list[TokenIds]:
@@ -66,23 +74,23 @@ def logps_of(
     reference: Policy,
     prompts: Sequence[Prompt],
     replies: Sequence[SampledReply],
-    temperature: float,
+    sampling: SamplingSettings,
     batch_size: int = 32,
 ) -> tuple[list[float], list[float]]:
     """Summed log-probabilities (B,) in nats that both policies give to the first one's own replies.
 
-    Both are taken at the temperature that the replies were drawn at (Huang et al. 2024), so that their
-    difference estimates the drift between the policies as they are sampled; at temperature 0 there is no
-    distribution to compare, and they are taken at 1.
+    Both are taken after the very prompt tokens and at the temperature that the replies were drawn with
+    (Huang et al. 2024), so that their difference estimates the drift between the policies as they are
+    sampled; at temperature 0 there is no distribution to compare, and they are taken at 1.
     """
     found: tuple[list[float], list[float]] = ([], [])
     ids = [np.array(reply.token_ids, dtype=np.int32) for reply in replies]
-    room = policy.max_length - max(map(len, ids))
+    room, temperature = policy.max_length - sampling.max_new_tokens, sampling.temperature or 1.0
     for one, values in zip((policy, reference), found, strict=True):
         prompt_ids = prompt_tokens(one, prompts, room)
         with torch.no_grad(), evaluating(one.model):
             for start in range(0, len(ids), batch_size):
                 rows = slice(start, start + batch_size)
-                logps = reply_logps(one.model, prompt_ids[rows], ids[rows], one.pad_id, temperature or 1.0)
+                logps = reply_logps(one.model, prompt_ids[rows], ids[rows], one.pad_id, temperature)
                 values.extend(logps.sums_B().double().tolist())
     return found

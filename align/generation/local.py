@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def _draw(
         input_ids=torch.from_numpy(input_ids).to(policy.device),
         attention_mask=torch.from_numpy(attention_mask).to(policy.device),
         generation_config=_config(policy, settings),
-        logits_processor=LogitsProcessorList([_refuse_non_finite]),
+        logits_processor=LogitsProcessorList([partial(_refuse_non_finite, policy)]),
     )
     return [_reply(policy, ids) for ids in written[:, width:].tolist()]
 
@@ -105,10 +106,14 @@ def _config(policy: Policy, settings: SamplingSettings) -> GenerationConfig:
     )
 
 
-def _refuse_non_finite(input_ids: Tensor, logits_BV: Tensor) -> Tensor:
+def _refuse_non_finite(policy: Policy, input_ids: Tensor, logits_BV: Tensor) -> Tensor:
     """Before a NaN is drawn from: as the largest logit it would pass for token 0."""
     if not logits_BV.isfinite().all():
-        raise NonFiniteError(f"the logits of the policy are not finite at position {input_ids.shape[1]}")
+        path = plain_model(policy.model).config.name_or_path
+        which = f"; the policy is {path}" if path else ""
+        raise NonFiniteError(
+            f"the logits of the policy are not finite at position {input_ids.shape[1]}{which}"
+        )
     return logits_BV
 
 

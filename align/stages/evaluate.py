@@ -47,7 +47,7 @@ class Evaluate:
         """
         from align.evaluation.compare import compare, sample_rows
         from align.evaluation.drift import drift
-        from align.evaluation.policies import answers, label_of, logps_of, rewards, scored
+        from align.evaluation.policies import answers, labels_of, logps_of, rewards, scored
         from align.pairs.prompts import read_prompts
         from align.report.console import say
         from align.report.files import write_samples
@@ -60,20 +60,20 @@ class Evaluate:
         reference = open_to_sample(run, "reference", other)
         if self.reward is not None:
             run.note_input("reward", getattr(self.reward, "path", None))
+        judges = rewards(self.dataset.source, self.reward)
+        scorers = {name: reward.prepare() for name, reward in judges.items()}
         unseen = read_prompts(self.dataset, "test", run.directory, self.evaluation.prompts)
         run.note_input("data", getattr(self.dataset.source, "path", None), unseen.fingerprint)
         say(f"{len(unseen.prompts)} unseen prompts, answered by both policies")
-        ours = answers(label_of(self.model.path, "policy"), policy, unseen.prompts, self.sampling, run.seed)
-        theirs = answers(
-            label_of(self.reference.path, "reference"), reference, unseen.prompts, self.sampling, run.seed
-        )
+        labels = labels_of(self.model.path, self.reference.path)
+        ours = answers(labels[0], policy, unseen.prompts, self.sampling, run.seed)
+        theirs = answers(labels[1], reference, unseen.prompts, self.sampling, run.seed)
 
-        logps = logps_of(policy, reference, unseen.prompts, ours.replies, self.sampling.temperature)
+        logps = logps_of(policy, reference, unseen.prompts, ours.replies, self.sampling)
         results = drift(ours.label, *logps)
-        judged = rewards(self.dataset.source, self.reward) or {"none": None}
         rows: list[dict[str, Any]] = []
-        for name, reward in judged.items():
-            mine, others = (scored(one, unseen.prompts, reward) for one in (ours, theirs))
+        for name, scorer in scorers.items() or (("none", None),):
+            mine, others = (scored(one, unseen.prompts, scorer) for one in (ours, theirs))
             results += [one for one in compare(unseen.prompts, mine, others, name) if one not in results]
             rows = rows or sample_rows(unseen.prompts, (others, mine), name)
         write_samples(run.directory / "samples.jsonl", rows)
