@@ -127,6 +127,8 @@ class Wandb:
             dir=directory,
             id=_run_id(directory),
             resume="allow" if self.mode == "online" else None,
+            # a pipeline's own run stays open while its steps open theirs
+            reinit="create_new",
             settings=_private(wandb),
         )
         opened.define_metric("*", step_metric="step")
