@@ -110,7 +110,7 @@ def section(cls: type, values: Any, key: str, problems: Problems) -> Any:
         where = _join(key, field.name)
         if field.name in values and values[field.name] != "???":
             arguments[field.name] = value_of(hints[field.name], values[field.name], where, problems)
-        elif _required(field):
+        elif _required(field) or field.name in values:
             problems.add(where, f"is missing: type {where}=..., it takes {describe(hints[field.name])}")
     if len(problems.lines) > before:
         return None

@@ -119,7 +119,7 @@ class Run:
 
     def _open(self) -> None:
         found = read_record(self.directory)
-        taken = self.directory.exists() and any(self.directory.iterdir())
+        taken = _holds_something(self.directory)
         if taken and not self.resume:
             raise ConfigError(
                 f"run.dir={self.directory} is not empty: resume=true continues the run in it, "
@@ -128,7 +128,10 @@ class Run:
         if found:
             self.record.update(found)
             self._refuse_another(found)
-        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"run.dir={self.directory} cannot be made: {error.strerror}") from error
         write_whole(self.directory / "config.yaml", self.config_yaml)
         self.record.pop("error", None)
         self.note(
@@ -194,6 +197,17 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             leaves[f"{prefix}{key}"] = value
     return leaves
+
+
+def _holds_something(directory: Path) -> bool:
+    """Whether a folder is there that is not empty; refuses a file, and a folder that cannot be used."""
+    if not directory.exists():
+        return False
+    if not directory.is_dir():
+        raise ConfigError(f"run.dir={directory} is a file: give a folder, made where it is absent")
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigError(f"run.dir={directory} cannot be written to: give another folder")
+    return any(directory.iterdir())
 
 
 def read_record(directory: Path) -> dict[str, Any] | None:

@@ -81,6 +81,14 @@ def test_a_taken_directory_is_refused_unless_it_is_continued(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
+def test_a_directory_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="is a file: give a folder"):
+        a_run(tmp_path / "file").execute()
+    with pytest.raises(ConfigError, match="cannot be made: Not a directory"):
+        a_run(tmp_path / "file" / "inside").execute()
+
+
 def test_another_run_cannot_be_continued(tmp_path: Path) -> None:
     a_run(tmp_path, config={"loss": {"beta": 0.1}, "resume": False}).execute()
     with pytest.raises(ConfigError, match=r"loss\.beta: 0\.1 -> 0\.2"):
