@@ -71,6 +71,8 @@ def test_a_dotted_name_is_somebody_elses_component(tmp_path: Path, monkeypatch: 
         (["stage=sft", "training"], "cannot read 'training': options are typed as key=value"),
         (["stage=sft", "run.dir=a{b"], "cannot read an option"),
         (["stage=sft", 'run.dir="'], "cannot read an option"),
+        (["stage=dpo", "dataset=demonstrations", "dataset.path=a"], "needs preference pairs"),
+        (["stage=pipeline", "dataset=demonstrations", "dataset.path=a"], "needs preference pairs"),
         (["stage=null"], "no stage named 'null'"),
         (["stage=sft", "model=none"], "no model named 'none'. Known: hf, tiny"),
         (["stage=dpo", "loss=null"], "loss: is missing: type loss=..."),
