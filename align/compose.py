@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from align import registry
-from align.config import Problems, field_types, section, unknown_key, value_of
+from align.config import Mistakes, Problems, field_types, section, unknown_key, value_of
 from align.errors import ConfigError
 from align.protocols import Tracker
 from align.run import Run, flat
@@ -28,6 +28,9 @@ COMMON: dict[str, Any] = {"run": RunSettings, "seed": NaturalInt, "resume": bool
 
 _PIPELINE = ("stage", "order", "steps")
 """Sections that a pipeline reads itself; every other option is for its steps."""
+
+_BY_PARTS = {"run": "run.dir=runs/mine", "steps": "steps.dpo.loss.beta=0.3"}
+"""Sections that no single value stands for, each with a part as it is typed."""
 
 SECRET_KEY = re.compile(
     r"(^|_)(api_?key|secret|password|passwd|auth_token|access_token|hf_token|token)$", re.I
@@ -69,13 +72,19 @@ def run_from(overrides: Sequence[str], command: Sequence[str]) -> Run:
     Raises:
         ConfigError: says what is wrong, where, and what to type.
     """
-    typed = [parse(override) for override in overrides]
+    typed = _last_wins([parse(override) for override in overrides])
     if not any(choice.key == "run.dir" for choice in typed):
         if any(choice.key == "resume" and choice.text == "true" for choice in typed):
             raise ConfigError("resume=true needs run.dir=DIR: the run to continue")
         typed.append(Choice("run.dir", _dated_folder(typed), is_group=False))
     values = compose(typed)
     steps: list[Run] = []
+    stray = next((choice.key for choice in typed if choice.key.startswith("steps.")), None)
+    if stray and "steps" not in values:
+        raise ConfigError(
+            f"{stray}: options under steps are for stage=pipeline; "
+            f"type {stray.split('.', maxsplit=2)[-1]}=... for stage={values['stage']['name']}"
+        )
     if "steps" in values:
         values = compose([choice for choice in typed if choice.key.split(".")[0] in (*COMMON, *_PIPELINE)])
         steps = _steps(values, typed, command)
@@ -89,8 +98,11 @@ def parse(override: str) -> Choice:
     key = key.lstrip("+")
     if not sign or not key or override.startswith("~"):
         raise ConfigError(f"cannot read {override!r}: options are typed as key=value, for example stage=dpo")
+    if key in _BY_PARTS:
+        raise ConfigError(f"{override}: {key} is typed by its parts, for example {_BY_PARTS[key]}")
     is_group = key in groups() and not text.startswith("{")
-    if is_group and "." not in text and text not in (*choices(key), "null"):
+    switched_off = text in ("null", "none") and key not in ("stage", "model")
+    if is_group and "." not in text and text not in choices(key) and not switched_off:
         raise ConfigError(
             f"no {key} named '{text}'.{registry.near(text, choices(key))} Known: {', '.join(choices(key))}"
         )
@@ -115,6 +127,8 @@ def compose(typed: Sequence[Choice]) -> dict[str, Any]:
             continue
         if choice.is_group and "." in choice.text:
             overrides += [f"~{choice.key}", f"++{choice.key}.name={choice.text}"]
+        elif choice.is_group and choice.text not in choices(choice.key):
+            overrides.append(f"~{choice.key}")
         else:
             overrides.append(f"{'' if choice.is_group else '++'}{choice.key}={readable(choice.text)}")
     try:
@@ -173,7 +187,8 @@ def _reworded(error: Exception) -> str:
             f"{swept[1]} lists several values: a sweep is started with python -m align -m ...; "
             f"one value with a comma is typed in quotes, key=\"'a,b'\""
         )
-    if "mismatched input" in text or "token recognition" in text or "no viable alternative" in text:
+    unread = ("mismatched input", "token recognition", "no viable alternative", "LexerNoViableAlt")
+    if any(words in text for words in unread):
         return f"cannot read an option: {text}. Quote values that hold spaces or signs: key='\"a value\"'"
     return f"the config cannot be composed: {text}"
 
@@ -244,17 +259,21 @@ def _steps(values: Mapping[str, Any], typed: Sequence[Choice], command: Sequence
     typed as ``steps.NAME.KEY=VALUE``.
     """
     problems = Problems()
-    names = list(values["order"])
+    names = _order(values)
     shared = [c for c in typed if c.key.split(".")[0] not in (*_PIPELINE, "run")]
     own = _typed_for_steps(typed, names, problems)
     used: set[str] = set()
+    offered: set[str] = set()
     runs = []
     for name in names:
         wiring = _as_choices(values["steps"].get(name) or {})
         stage = next((c.text for c in [*own[name], *wiring] if c.key == "stage"), name)
         fields = {*field_types(registry.component("stage", stage)), *COMMON}
+        offered.update(fields)
         mine = [choice for choice in shared if choice.key.split(".")[0] in fields]
-        retyped = {c.key for c in mine if c.is_group} & {c.key for c in wiring if c.is_group}
+        wired = {c.key: c.text for c in wiring if c.is_group}
+        retyped = {c.key for c in mine if c.is_group} & wired.keys()
+        retyped |= {c.key for c in own[name] if c.is_group and c.text != wired.get(c.key, c.text)}
         wiring = [c for c in wiring if c.key.split(".")[0] not in retyped]
         used.update(choice.key for choice in mine)
         place = Choice("run.dir", quoted(f"{values['run']['dir']}/{name}"), is_group=False)
@@ -262,13 +281,28 @@ def _steps(values: Mapping[str, Any], typed: Sequence[Choice], command: Sequence
         try:
             composed = compose(_last_wins([start, *mine, *wiring, *own[name], place]))
             runs.append(_typed_run(composed, command, is_step=True))
+        except Mistakes as error:
+            problems.lines += [f"steps.{name}.{line}" for line in error.lines]
         except ConfigError as error:
             problems.add(f"steps.{name}", str(error))
     for choice in shared:
         if choice.key not in used:
-            problems.add(choice.key, f"no step uses this. Steps: {', '.join(names)}")
+            near = registry.near(choice.key.split(".")[0], sorted(offered))
+            problems.add(choice.key, f"no step uses this.{near} Steps: {', '.join(names)}")
     problems.raise_if_any()
     return runs
+
+
+def _order(values: Mapping[str, Any]) -> list[str]:
+    """The steps' names, each a stage or given one under ``steps.NAME.stage``."""
+    order = values["order"]
+    if not isinstance(order, list) or not order or not all(isinstance(name, str) for name in order):
+        raise ConfigError(f"order takes a list of steps, for example order=[sft,reward]; got {order!r}")
+    if len(set(order)) < len(order):
+        raise ConfigError(f"order={order} names a step twice, and each has a folder of its own")
+    if values["stage"]["name"] in order:
+        raise ConfigError(f"order={order}: a pipeline cannot be its own step")
+    return list(order)
 
 
 def _typed_for_steps(
@@ -280,8 +314,14 @@ def _typed_for_steps(
         if not choice.key.startswith("steps."):
             continue
         _, name, rest = [*choice.key.split(".", maxsplit=2), ""][:3]
-        if name not in own or not rest:
-            problems.add(choice.key, "takes steps.NAME.KEY=VALUE. " + unknown_key(name, list(names)))
+        if name not in own:
+            problems.add(
+                choice.key,
+                f"no step named '{name}'.{registry.near(name, list(names))} Known: {', '.join(names)}",
+            )
+            continue
+        if not rest:
+            problems.add(choice.key, f"is typed by its parts, for example steps.{name}.seed=1")
             continue
         own[name].append(parse(f"{rest}={choice.text}"))
     return own

@@ -11,7 +11,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -72,7 +72,15 @@ class Problems:
         if self.lines:
             count = len(self.lines)
             head = "the config has a mistake" if count == 1 else f"the config has {count} mistakes"
-            raise ConfigError("\n  ".join([f"{head}:", *self.lines]))
+            raise Mistakes("\n  ".join([f"{head}:", *self.lines]), self.lines)
+
+
+class Mistakes(ConfigError):
+    """A ``ConfigError`` that knows each mistake by itself, for whoever tells them under another name."""
+
+    def __init__(self, message: str, lines: Sequence[str]) -> None:
+        super().__init__(message)
+        self.lines = tuple(lines)
 
 
 def build(cls: type[T], values: Mapping[str, Any], key: str = "") -> T:
@@ -110,7 +118,7 @@ def section(cls: type, values: Any, key: str, problems: Problems) -> Any:
         where = _join(key, field.name)
         if field.name in values and values[field.name] != "???":
             arguments[field.name] = value_of(hints[field.name], values[field.name], where, problems)
-        elif _required(field):
+        elif _required(field) or field.name in values:
             problems.add(where, f"is missing: type {where}=..., it takes {describe(hints[field.name])}")
     if len(problems.lines) > before:
         return None

@@ -39,7 +39,7 @@ def help_text() -> str:
     lines = [_HEAD]
     for group, title in _TITLES.items():
         lines.append(f"{title}:")
-        lines += [f"  {name:<16}{first_line(group, name)}" for name in registry.known(group)]
+        lines += [f"  {name:<21}{first_line(group, name)}" for name in registry.known(group)]
         lines.append("")
     return "\n".join([*lines, _FOOT])
 

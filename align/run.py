@@ -122,7 +122,9 @@ class Run:
 
     def _open(self) -> None:
         found = read_record(self.directory)
-        taken = self.directory.exists() and any(self.directory.iterdir())
+        taken = _holds_something(self.directory)
+        if found and self._did_nothing(found):
+            found, taken = None, False
         if taken and not self.resume:
             raise ConfigError(
                 f"run.dir={self.directory} is not empty: resume=true continues the run in it, "
@@ -131,7 +133,10 @@ class Run:
         if found:
             self.record.update(found)
             self._refuse_another(found)
-        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"run.dir={self.directory} cannot be made: {error.strerror}") from error
         remove_leftovers(self.directory)
         write_whole(self.directory / "config.yaml", self.config_yaml)
         self.record.pop("error", None)
@@ -146,6 +151,11 @@ class Run:
             config=dict(self.config),
             started=self.record.get("started") or time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         )
+
+    def _did_nothing(self, found: Mapping[str, Any]) -> bool:
+        """Whether a run stopped here (at a missing file, say) before there was anything to keep."""
+        kept = {path.name for path in self.directory.iterdir()} - {"config.yaml", "run.json"}
+        return found.get("state") == "failed" and kept <= {"data", "data_report.json"}
 
     def _refuse_another(self, found: Mapping[str, Any]) -> None:
         changed = [
@@ -200,12 +210,26 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
+def _holds_something(directory: Path) -> bool:
+    """Whether a folder is there that is not empty; refuses a file, and a folder that cannot be used."""
+    if not directory.exists():
+        return False
+    if not directory.is_dir():
+        raise ConfigError(f"run.dir={directory} is a file: give a folder, made where it is absent")
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigError(f"run.dir={directory} cannot be written to: give another folder")
+    return any(directory.iterdir())
+
+
 def read_record(directory: Path) -> dict[str, Any] | None:
     """The run.json of a run directory, or None where there is none."""
     path = directory / "run.json"
     if not path.is_file():
         return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}): give another run.dir") from error
     return found
 
 

@@ -70,6 +70,16 @@ def test_a_dotted_name_is_somebody_elses_component(tmp_path: Path, monkeypatch: 
         (["stage=sft", "training.max_steps=1,2"], "a sweep is started with python -m align -m"),
         (["stage=sft", "training"], "cannot read 'training': options are typed as key=value"),
         (["stage=sft", "run.dir=a{b"], "cannot read an option"),
+        (["stage=sft", 'run.dir="'], "cannot read an option"),
+        (["stage=dpo", "dataset=demonstrations", "dataset.path=a"], "needs preference pairs"),
+        (["stage=pipeline", "dataset=demonstrations", "dataset.path=a"], "needs preference pairs"),
+        (["stage=null"], "no stage named 'null'"),
+        (["stage=sft", "model=none"], "no model named 'none'. Known: hf, tiny"),
+        (["stage=dpo", "loss=null"], "loss: is missing: type loss=..."),
+        (["stage=dpo", "adapter=none", "training=null"], "training: is missing"),
+        (["stage=dpo", "steps.dpo.loss.beta=3"], "type loss.beta=... for stage=dpo"),
+        (["stage=dpo", "run=3"], "run=3: run is typed by its parts, for example run.dir="),
+        (["stage=evaluate", "reference.path=a"], "model.path: is missing: type model.path=..."),
         (["stage=sft", "tracking.api_key=abc"], "tracking.api_key: looks like a secret"),
         (["stage=sft", "model.path=hf_" + "a" * 30], "model.path: looks like a secret"),
     ],
@@ -105,6 +115,11 @@ def test_a_typed_reward_replaces_the_wired_one() -> None:
     assert type(evaluate.stage.reward).__name__ == "Gold"  # type: ignore[attr-defined]
 
 
+def test_a_reward_typed_for_the_step_replaces_the_wired_one() -> None:
+    evaluate = composed("stage=pipeline", "steps.evaluate.reward=gold").steps[-1]
+    assert type(evaluate.stage.reward).__name__ == "Gold"  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -112,11 +127,28 @@ def test_a_typed_reward_replaces_the_wired_one() -> None:
         ("steps.dpoo.loss.beta=1", "Did you mean 'dpo'?"),
         ("steps.dpo.loss=ipoo", "no loss named 'ipoo'"),
         ("sampling.temperature=-1", "sampling.temperature: takes"),
-        ("losss.beta=1", "losss.beta: no step uses this"),
+        ("losss.beta=1", "losss.beta: no step uses this. Did you mean 'loss'?"),
+        ("steps=3", "steps=3: steps is typed by its parts"),
+        ("steps.dpo=3", "steps.dpo: is typed by its parts"),
+        ("order=sft", "order takes a list of steps, for example order=[sft,reward]; got 'sft'"),
+        ("order=[]", "order takes a list of steps"),
+        ("order=[sft,sft]", "names a step twice"),
+        ("order=[pipeline]", "a pipeline cannot be its own step"),
     ],
 )
 def test_a_pipelines_mistakes_are_told_before_any_step_runs(override: str, words: str) -> None:
     assert words in refusal("stage=pipeline", override)
+
+
+def test_an_optional_group_is_switched_off_by_none() -> None:
+    evaluate = composed("stage=pipeline", "steps.evaluate.reward=none").steps[-1]
+    assert evaluate.stage.reward is None  # type: ignore[attr-defined]
+
+
+def test_the_last_word_of_a_group_wins_and_names_the_folder() -> None:
+    run = run_from(["stage=dpo", "stage=sft"], [])
+    assert run.stage_name == "sft"
+    assert run.directory.name.endswith("_sft")
 
 
 def test_a_sweep_is_every_combination() -> None:

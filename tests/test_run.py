@@ -83,6 +83,33 @@ def test_a_taken_directory_is_refused_unless_it_is_continued(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
+def test_a_directory_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="is a file: give a folder"):
+        a_run(tmp_path / "file").execute()
+    with pytest.raises(ConfigError, match="cannot be made: Not a directory"):
+        a_run(tmp_path / "file" / "inside").execute()
+
+
+def test_a_run_that_failed_before_it_made_anything_does_not_block_its_directory(tmp_path: Path) -> None:
+    def stop(run: Run) -> None:
+        raise NonFiniteError("at once")
+
+    with pytest.raises(NonFiniteError):
+        a_run(tmp_path, stop, config={"model": {"path": "typo"}}).execute()
+    a_run(tmp_path, config={"model": {"path": "right"}}).execute()
+    record = read_record(tmp_path)
+    assert record is not None
+    assert (record["state"], record["config"]) == ("completed", {"model": {"path": "right"}})
+    assert "error" not in record
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"run\.json is damaged"):
+        a_run(tmp_path, resume=True).execute()
+
+
 def test_another_run_cannot_be_continued(tmp_path: Path) -> None:
     a_run(tmp_path, config={"loss": {"beta": 0.1}, "resume": False}).execute()
     with pytest.raises(ConfigError, match=r"loss\.beta: 0\.1 -> 0\.2"):

@@ -137,9 +137,12 @@ def _check_room(policy: Policy, prompt_ids: Sequence[TokenIds], settings: Sampli
 def _no_defaults(policy: Policy) -> Iterator[Any]:
     """The transformers model, without what its checkpoint brings to sampling (a repetition penalty, say)."""
     model = plain_model(policy.model)
-    own = model.generation_config
+    own, own_pad = model.generation_config, model.config.pad_token_id
     model.generation_config = GenerationConfig()
+    # generate leaves out a mask that is all ones, and a bos that is also the pad then looks like padding to
+    # transformers, which warns of a missing mask
+    model.config.pad_token_id = None
     try:
         yield model
     finally:
-        model.generation_config = own
+        model.generation_config, model.config.pad_token_id = own, own_pad

@@ -39,7 +39,7 @@ def records(dataset: DatasetSettings, report: DataReport) -> Iterator[Preference
         ConfigError: the dataset offers demonstrations.
         DataError: a missing file; bad rows under ``bad_rows=error``; no row that can be used.
     """
-    _refuse_demonstrations(dataset)
+    refuse_demonstrations(dataset)
     for split, record, _ in _checked(dataset, report):
         assert isinstance(record, PreferenceRecord)
         report.keep(split)
@@ -91,7 +91,7 @@ def examples(
         DataError: a missing file; bad rows under ``bad_rows=error``.
     """
     if wants == "pairs":
-        _refuse_demonstrations(dataset)
+        refuse_demonstrations(dataset)
     repeated = Seen()
     for split, record, at in _checked(dataset, report):
         if isinstance(record, Demonstration):
@@ -158,7 +158,8 @@ def _limited(dataset: DatasetSettings) -> Iterator[Row]:
             return
 
 
-def _refuse_demonstrations(dataset: DatasetSettings) -> None:
+def refuse_demonstrations(dataset: DatasetSettings) -> None:
+    """Raises ``ConfigError`` where the dataset has no pairs; looks at its kind only, reads nothing."""
     if dataset.source.offers == "pairs":
         return
     offering = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from align.pairs.read import refuse_demonstrations
 from align.protocols import PairLoss
 from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
 
@@ -27,6 +28,9 @@ class Dpo:
     dataset: DatasetSettings
     loss: PairLoss
     training: TrainingSettings
+
+    def __post_init__(self) -> None:
+        refuse_demonstrations(self.dataset)
 
     def execute(self, run: Run) -> None:
         """Writes ``model/``, and ``dpo/implicit/accuracy`` (unseen pairs) to results.json."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from align.pairs.read import refuse_demonstrations
 from align.protocols import ScoreLoss
 from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
 
@@ -25,6 +26,9 @@ class Reward:
     dataset: DatasetSettings
     reward_loss: ScoreLoss
     training: TrainingSettings
+
+    def __post_init__(self) -> None:
+        refuse_demonstrations(self.dataset)
 
     def execute(self, run: Run) -> None:
         """Writes ``model/`` (a sequence classifier) and ``reward/accuracy`` to results.json."""
