@@ -113,6 +113,23 @@ def test_sigterm_in_the_second_step_keeps_the_first(
     assert_same(run, whole)
 
 
+@pytest.mark.medium
+@pytest.mark.realdata
+def test_a_pipeline_on_human_pairs(shared_data: Path, tmp_path: Path) -> None:
+    """No known truth here: the reward model is the only judge, and results say so by their names."""
+    file = shared_data / "hh-rlhf" / "harmless-base.jsonl.gz"
+    data = ("dataset=hh_rlhf", f"dataset.path={file}", "dataset.limit=120", "model.max_length=192")
+    run = tmp_path / "run"
+    align("stage=pipeline", f"run.dir={run}", *data, *SHAPE, *STEPS, *SAMPLING)
+    found = results(run)
+    assert {"reward/accuracy", "dpo/proxy_win_rate", "dpo/kl", "sft/length"} <= found.keys()
+    assert not [metric for metric in found if "gold" in metric or "bayes" in metric]
+    report = json.loads((run / "reward" / "data_report.json").read_text())
+    assert report["read"] == 120
+    assert report["kept"] + sum(report["refused"].values()) == 120
+    assert report["kept"] > 60
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("event", "part"),
