@@ -53,6 +53,18 @@ def test_dpo_starts_at_ln_2_with_an_adapter_and_without(lora_runs: Path, dpo_run
     assert losses(lora_runs / "dpo")[1] != losses(lora_runs / "dpo")[0]
 
 
+@pytest.mark.parametrize("stage", ["reward", "dpo"])
+def test_a_resumed_adapter_traces_an_unbroken_one(stage: str, tmp_path: Path, sft_run: Path) -> None:
+    """With dropout in model and adapter: the generators go on from where they stood, too."""
+    words = (*LORA, "adapter.dropout=0.2", "model.dropout=0.1", "training.schedule=constant")
+    whole = train(stage, tmp_path / "whole", *words, start=sft_run)
+    broken = train(stage, tmp_path / "broken", *words, "training.max_steps=3", start=sft_run)
+    train(stage, broken, *words, "resume=true", start=sft_run)
+    assert losses(broken) == losses(whole)
+    for file in ("model/model.safetensors", "adapter/adapter_model.safetensors"):
+        assert (broken / file).read_bytes() == (whole / file).read_bytes(), file
+
+
 @pytest.mark.parametrize("stage", ["sft", "dpo"])
 def test_the_merged_policy_is_base_and_adapter(lora_runs: Path, sft_run: Path, stage: str) -> None:
     """``model/`` alone gives the logits of peft's own reading of ``adapter/`` on its base."""

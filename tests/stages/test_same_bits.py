@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import evaluate, lines, losses, train
 
+from align.training import checkpoints
+
 pytestmark = pytest.mark.medium
 
 STAGES = ("sft", "reward", "dpo")
@@ -67,3 +69,24 @@ def test_1x8_2x4_and_8x1_agree(stage: str, again: Again, request: pytest.Fixture
                 assert theirs[name] == pytest.approx(value, rel=1e-5, abs=1e-5), (size, name)
         weights, others = (load_file(run / "model" / "model.safetensors") for run in (whole, cut))
         assert all(torch.allclose(weights[name], others[name], rtol=0, atol=1e-4) for name in weights)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_recomputed_activations_change_no_bit(
+    stage: str, again: Again, request: pytest.FixtureRequest
+) -> None:
+    kept: Path = request.getfixturevalue(f"{stage}_run")
+    recomputed = again(stage, "training.gradient_checkpointing=true")
+    assert losses(recomputed) == losses(kept)
+
+
+def test_early_stopping_takes_the_weights_of_the_best_look(again: Again) -> None:
+    """A rate that falls apart: the best look is an early one, and what is saved is that step's model."""
+    rate = ("training.learning_rate=0.3", "training.schedule=constant", "training.warmup_steps=0")
+    run = again("reward", *rate, "training.eval_every=1", "training.early_stopping=2")
+    looks = [line["validation"] for line in lines(run)]
+    best = 1 + looks.index(max(looks))
+    assert len(looks) == best + 2
+    kept = checkpoints.read(checkpoints.folder_of(run / "checkpoints", best)).tensors["weights"]
+    saved = load_file(run / "model" / "model.safetensors")
+    assert all(torch.equal(saved[name.removeprefix("inner.")], tensor) for name, tensor in kept.items())
