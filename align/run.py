@@ -107,6 +107,11 @@ class Run:
             entry["run"] = {key: origin.get(key) for key in ("stage", "command", "git", "inputs")}
         self.note(inputs={**self.record.get("inputs", {}), role: entry})
 
+    def inputs(self) -> Mapping[str, Mapping[str, Any]]:
+        """What ``note_input`` wrote down, by role."""
+        found: dict[str, dict[str, Any]] = self.record.get("inputs", {})
+        return found
+
     def offer_model(self) -> None:
         """Writes down the model that this run made, and refers the tracker to it."""
         model = self.directory / "model"
@@ -222,7 +227,11 @@ def _holds_something(directory: Path) -> bool:
 
 
 def read_record(directory: Path) -> dict[str, Any] | None:
-    """The run.json of a run directory, or None where there is none."""
+    """The run.json of a run directory, or None where there is none.
+
+    Raises:
+        DataError: it is damaged.
+    """
     path = directory / "run.json"
     if not path.is_file():
         return None

@@ -24,7 +24,7 @@ class ScratchSettings:
     """A Llama-shaped model with random weights, and a tokenizer trained on the dataset's own text."""
 
     hidden_size: PositiveInt = 192
-    """Width; divisible by ``heads``."""
+    """Width; divisible by ``heads`` into even parts."""
     layers: PositiveInt = 3
     """Transformer blocks."""
     heads: PositiveInt = 6
@@ -37,6 +37,11 @@ class ScratchSettings:
     def __post_init__(self) -> None:
         if self.hidden_size % self.heads:
             raise ConfigError(f"hidden_size={self.hidden_size} is not divisible by heads={self.heads}")
+        if self.hidden_size // self.heads % 2:
+            raise ConfigError(
+                f"hidden_size={self.hidden_size} gives each of heads={self.heads} an odd width of "
+                f"{self.hidden_size // self.heads}; positions are rotated in pairs, so it must be even"
+            )
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ def test_a_dotted_name_is_somebody_elses_component(tmp_path: Path, monkeypatch: 
         (["stage=sft", "loss.beta=0.1"], "loss: stage=sft does not use a loss"),
         (["stage=sft", "resume=true"], "resume=true needs run.dir=DIR"),
         (["stage=sft", "model=hf"], "model.path"),
+        (["stage=sft", "model.scratch.hidden_size=10", "model.scratch.heads=2"], "heads=2 an odd width of 5"),
         (["stage=sft", "seed=-1"], "seed: takes an integer at least 0, got -1"),
         (["stage=sft", "training.max_steps=1,2"], "a sweep is started with python -m align -m"),
         (["stage=sft", "training"], "cannot read 'training': options are typed as key=value"),

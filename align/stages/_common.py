@@ -95,7 +95,7 @@ def fit(
         describe=lambda item: str(item.id),
         validate=validate if len(data.validation) else None,
         device=device(),
-        fingerprint={"data": data.fingerprint},
+        fingerprint={role: entry["sha256"] for role, entry in run.inputs().items() if "sha256" in entry},
     )
 
 
@@ -113,9 +113,12 @@ def pair_accuracy(
     items: TokenStore[Any, Any],
     settings: TrainingSettings,
 ) -> list[Result]:
-    """``<label>/accuracy``, ``ties`` and ``margin`` over unseen pairs, without gradients or dropout."""
-    if not len(items):
-        raise DataError("the test split is empty: raise dataset.test_fraction, or give more prompts")
+    """``<label>/accuracy``, ``ties`` and ``margin`` over unseen pairs, without gradients or dropout.
+
+    Nothing where there is no unseen pair, which is said.
+    """
+    if not some_unseen(items):
+        return []
     chosen: list[float] = []
     rejected: list[float] = []
     with torch.no_grad(), evaluating(model):
@@ -134,7 +137,12 @@ def held_out(
     settings: TrainingSettings,
     names: Mapping[str, str],
 ) -> list[Result]:
-    """An objective's own metrics over unseen items: ``names`` maps a metric to its name in results.json."""
+    """An objective's own metrics over unseen items: ``names`` maps a metric to its name in results.json.
+
+    Nothing where there is no unseen item, which is said.
+    """
+    if not some_unseen(items):
+        return []
     sums = dict.fromkeys(names, 0.0)
     counts = dict.fromkeys(names, 0.0)
     with torch.no_grad(), evaluating(model):
@@ -147,8 +155,16 @@ def held_out(
     return [
         Result(public, sums[name] / counts[name], len(items), None, None, "exact")
         for name, public in names.items()
-        if counts[name]
     ]
+
+
+def some_unseen(items: TokenStore[Any, Any]) -> bool:
+    """Whether anything was held out; says so where nothing was."""
+    if not len(items):
+        say(
+            "note: the test split is empty, nothing is measured on unseen data; dataset.test_fraction sets it"
+        )
+    return bool(len(items))
 
 
 def warn_if_coupled(loss: PairLoss, settings: TrainingSettings) -> None:

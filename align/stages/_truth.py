@@ -11,8 +11,8 @@ from align.types import PreferencePair, Prompt, Result
 
 
 def bayes_accuracy(source: Source, items: TokenStore[Any, Any]) -> list[Result]:
-    """``reward/bayes_accuracy`` over the same unseen pairs; nothing where the truth is not known."""
-    if not isinstance(source, KnownTruth):
+    """``reward/bayes_accuracy`` over the same unseen pairs; nothing without such pairs or a known truth."""
+    if not isinstance(source, KnownTruth) or not len(items):
         return []
     probabilities: list[float] = []
     prompts: list[Prompt] = []

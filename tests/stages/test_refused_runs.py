@@ -89,16 +89,21 @@ def test_a_missing_file_is_one_line(dataset: str, tmp_path: Path, capsys: pytest
 def test_pairs_are_needed_for_preferences(
     stage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "demonstrations.jsonl"
-    rows = [{"prompt": f"Say {i}.", "completion": f"{i}, as you asked."} for i in range(30)]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     place = f"run.dir={tmp_path / 'run'}"
-    code, said = refusal(
-        capsys, f"stage={stage}", place, *SHAPE, "dataset=demonstrations", f"dataset.path={file}", *STEPS
-    )
+    code, said = refusal(capsys, f"stage={stage}", place, "dataset=demonstrations", "dataset.path=any.jsonl")
     assert code == 2
-    assert "pairs" in said
-    assert len(said.splitlines()) == 1
+    assert "dataset=demonstrations offers demonstrations, and this stage needs preference pairs" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+def test_a_test_split_is_not_needed(stage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All pairs for training is a choice: said, and not refused once the training is done."""
+    run = tmp_path / "run"
+    assert main([f"stage={stage}", f"run.dir={run}", *SHAPE, *WORLD, *STEPS, "dataset.test_fraction=0"]) == 0
+    assert "the test split is empty" in capsys.readouterr().out
+    assert json.loads((run / "results.json").read_text()) == []
+    assert (run / "model" / "model.safetensors").exists()
 
 
 # Bad rows

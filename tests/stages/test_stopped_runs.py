@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from tiny_runs import SHAPE, STEPS, WORLD, lines, record, train
 
 from align.__main__ import main
@@ -154,3 +155,32 @@ def test_another_runs_directory_is_neither_overwritten_nor_continued(
     train("sft", run)
     assert main([*words("sft", run, sft_run), "resume=true", "training.learning_rate=0.1"]) == 5
     assert "training.learning_rate was 0.003, now 0.1" in capsys.readouterr().err
+
+
+@pytest.mark.medium
+def test_a_checkpoint_is_not_continued_on_other_data_or_from_another_model(
+    tmp_path: Path, sft_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The paths are the same; what lies there is not. Under DPO another model is another reference."""
+    start, file = tmp_path / "start", tmp_path / "pairs.jsonl"
+    shutil.copytree(sft_run / "model", start)
+    rows = [{"prompt": f"Mend bell {i}?", "chosen": f"With care, {i}.", "rejected": "No."} for i in range(40)]
+
+    def run() -> int:
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        data = ("dataset=preference", f"dataset.path={file}", "model.max_length=192")
+        place = (f"run.dir={tmp_path / 'run'}", f"model.path={start}", "resume=true")
+        capsys.readouterr()
+        return main(["stage=dpo", *place, *data, *STEPS])
+
+    assert run() == 0
+    assert run() == 0
+    rows[7]["chosen"] = "With great care."
+    assert run() == 5
+    assert "data was " in capsys.readouterr().err
+    rows[7]["chosen"] = "With care, 7."
+    weights = load_file(start / "model.safetensors")
+    weights["model.norm.weight"][0] += 0.25
+    save_file(weights, start / "model.safetensors", metadata={"format": "pt"})
+    assert run() == 5
+    assert "model was " in capsys.readouterr().err
