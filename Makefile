@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
-# Test workers share the cores: each computes on one thread.
+# Test workers share the cores: tests/conftest.py gives each one thread.
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 XDIST := -n $(WORKERS) --dist worksteal
 
@@ -36,11 +36,11 @@ check: $(STAMP) ## style, types and the fast tests
 	@echo "== mypy (strict) =="
 	$(BIN)/mypy
 	@echo "== fast tests =="
-	OMP_NUM_THREADS=1 $(BIN)/pytest $(XDIST) -q -m "not slow and not medium and not realdata"
+	$(BIN)/pytest $(XDIST) -q -m "not slow and not medium and not realdata"
 
 test: $(STAMP) ## all tests but the long ones
 	@echo "== tests =="
-	OMP_NUM_THREADS=1 $(BIN)/pytest $(XDIST) -q -m "not slow"
+	$(BIN)/pytest $(XDIST) -q -m "not slow"
 
 test-slow: $(STAMP) ## the long tests: kills, whole pipelines
 	@echo "== long tests =="
