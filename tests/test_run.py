@@ -104,6 +104,17 @@ def test_a_run_that_failed_before_it_made_anything_does_not_block_its_directory(
     assert "error" not in record
 
 
+def test_a_failed_run_that_made_something_keeps_its_directory(tmp_path: Path) -> None:
+    def stop(run: Run) -> None:
+        (run.directory / "checkpoints").mkdir()
+        raise NonFiniteError("later")
+
+    with pytest.raises(NonFiniteError):
+        a_run(tmp_path, stop).execute()
+    with pytest.raises(ConfigError, match="is not empty: resume=true continues"):
+        a_run(tmp_path).execute()
+
+
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(ConfigError, match=r"run\.json is damaged"):
