@@ -202,6 +202,22 @@ class PairLosses:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What one forward and backward pass was given to do."""
+
+    distinct: int
+    """Tokens, a shared prompt counted once."""
+    total: int
+    """Tokens with each prompt once a reply: what a plain forward pass would see, without padding."""
+    computed: int
+    """Tokens that did go through the model: ``distinct`` where packed, ``total`` where padded."""
+    slots: int
+    """Positions that went through the model, padding included."""
+    flops: float
+    """Floating-point operations that the task needs: padding, repeated prompts, recomputation not counted."""
+
+
+@dataclass(frozen=True)
 class SampledReply:
     """A reply drawn from a policy: its text, its tokens, and whether it ended by itself."""
 

@@ -14,3 +14,7 @@ def device() -> torch.device:
     # deepspeed, imported by others, would warn that it found no accelerator
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     return torch.device("cpu")
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
