@@ -176,10 +176,16 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where a run writes."""
+    """Where a run writes, and where runs share what they computed."""
 
     dir: str
     """The run's directory; must be empty or absent unless ``resume=true``."""
+    cache: str = "~/.cache/align"
+    """Where what is computed once is kept for later runs, by content; may be deleted at any time."""
+
+    def __post_init__(self) -> None:
+        if not self.cache.strip():
+            raise ConfigError("cache is empty: give a folder with run.cache=DIR, or unset ALIGN_CACHE")
 
 
 @dataclass(frozen=True)
