@@ -54,18 +54,23 @@ class ReferenceLogps:
         self.directory = directory
         self._device = device
         self._say = say
-        self._files: dict[Path, Any] = {}
+        self._batches: list[Any] = []
+        self._numbers: dict[Path, int] = {}
         self._index = _Index(
             np.empty(0, f"S{DIGEST}"), np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int32)
         )
 
     def missing(self, items: Items[TokenPair], which: Sequence[int]) -> list[int]:
         """Those indices of ``items`` whose pairs nobody has computed, shortest pair first."""
-        pairs = [items[index] for index in which]
-        keys = np.array([pair_key(pair) for pair in pairs], dtype=f"S{DIGEST}")
+        keys = np.empty(len(which), f"S{DIGEST}")
+        lengths = np.empty(len(which), dtype=np.int64)
+        for at, index in enumerate(which):
+            item = items[index]
+            keys[at] = pair_key(item)
+            lengths[at] = len(item.prompt_ids) + len(item.chosen_ids) + len(item.rejected_ids)
         self._load(keys, sorted(self.directory.glob("*.arrow")))
         unknown = np.flatnonzero(~np.isin(keys, self._index.keys))
-        return [which[at] for at in sorted(unknown, key=lambda at: _length(pairs[at]))]
+        return [which[at] for at in unknown[np.argsort(lengths[unknown], kind="stable")]]
 
     def fill(
         self,
@@ -111,29 +116,76 @@ class ReferenceLogps:
         )
 
     def _place(self, item: TokenPair) -> tuple[Any, int]:
-        key, index = np.bytes_(pair_key(item)), self._index
+        # through an array: numpy strips the zeros that a lone hash may end in
+        index, key = self._index, np.array([pair_key(item)], f"S{DIGEST}")[0]
         at = int(np.searchsorted(index.keys, key))
         if at == len(index.keys) or index.keys[at] != key:
             raise KeyError(f"pair {item.id} is not in {self.directory}")
-        return list(self._files.values())[index.files[at]], int(index.rows[at])
+        return self._batches[index.files[at]], int(index.rows[at])
 
     def _load(self, wanted: NDArray[np.bytes_], paths: Sequence[Path]) -> None:
         """Notes where the wanted pairs lie, of those that are in these files."""
         found = [self._index]
         for path in paths:
-            batch = self._opened(path)
-            if batch is None:
+            if path not in self._numbers and not self._open(path):
                 continue
-            keys = np.array(batch.column("key").to_pylist(), dtype=f"S{DIGEST}")
+            number = self._numbers[path]
+            keys = np.array(self._batches[number].column("key").to_pylist(), f"S{DIGEST}")
             rows = np.flatnonzero(np.isin(keys, wanted)).astype(np.int32)
-            number = list(self._files).index(path)
             found.append(_Index(keys[rows], np.full(len(rows), number, dtype=np.int32), rows))
         keys, firsts = np.unique(np.concatenate([one.keys for one in found]), return_index=True)
         files = np.concatenate([one.files for one in found])[firsts]
         rows = np.concatenate([one.rows for one in found])[firsts]
         self._index = _Index(keys, files, rows)
 
-    def _lists(rows: list[Floats]) -> Any:
+    def _open(self, path: Path) -> bool:
+        """Maps a file; deletes it, and says so, where its bytes are not those that it was named after."""
+        content = pyarrow.memory_map(str(path)).read_buffer()
+        if hashlib.sha256(content).hexdigest() != path.stem:
+            self._say(f"note: {path} is damaged; its pairs are computed again")
+            path.unlink(missing_ok=True)
+            return False
+        self._numbers[path] = len(self._batches)
+        self._batches.append(pyarrow.ipc.open_file(content).get_batch(0))
+        return True
+
+    def _write(self, keys: list[bytes], chosen: list[Floats], rejected: list[Floats]) -> Path:
+        columns = {
+            "key": pyarrow.array(keys, pyarrow.binary(DIGEST)),
+            "chosen": _lists(chosen),
+            "rejected": _lists(rejected),
+        }
+        batch = pyarrow.RecordBatch.from_pydict(columns)
+        sink = pyarrow.BufferOutputStream()
+        with pyarrow.ipc.new_file(sink, batch.schema) as file:
+            file.write_batch(batch)
+        content = sink.getvalue().to_pybytes()
+        path = self.directory / f"{hashlib.sha256(content).hexdigest()}.arrow"
+        write_whole(path, content)
+        return path
+
+
+def pair_key(item: TokenPair) -> bytes:
+    """A hash of a pair's tokens: of the prompt and both replies, their bounds included."""
+    digest = hashlib.blake2b(digest_size=DIGEST)
+    for ids in (item.prompt_ids, item.chosen_ids, item.rejected_ids):
+        digest.update(len(ids).to_bytes(8, "little"))
+        digest.update(np.ascontiguousarray(ids, dtype="<i4").tobytes())
+    return digest.digest()
+
+
+def _both_sides(items: Sequence[TokenPair], logps: TokenLogps) -> tuple[list[Floats], list[Floats]]:
+    """Rows (2B, T) as one array a reply, without padding."""
+    values, counts = logps.logps_BT.float().cpu().numpy(), logps.mask_BT.sum(-1).tolist()
+    rows = [values[row, :count].copy() for row, count in enumerate(counts)]
+    for row, one in enumerate(rows):
+        if not np.isfinite(one).all():
+            wrong, pair = one[~np.isfinite(one)][0], items[row % len(items)]
+            raise NonFiniteError(f"the reference gives {wrong} to a token of pair {pair.id}")
+    return rows[: len(items)], rows[len(items) :]
+
+
+def _lists(rows: list[Floats]) -> Any:
     ends = np.cumsum([0, *map(len, rows)], dtype=np.int32)
     return pyarrow.ListArray.from_arrays(ends, np.concatenate(rows))
 
