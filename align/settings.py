@@ -132,6 +132,9 @@ class TrainingSettings:
     """Gradients are scaled down to this global norm."""
     gradient_checkpointing: bool = False
     """Recomputes activations in the backward pass: less memory, about a third more time."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the forward pass multiplies in; weights, optimiser, losses and sums stay float32. ``auto`` is
+    bfloat16 where the device multiplies it fast (CUDA from Ampere on, CPUs with AMX or AVX512-BF16)."""
     log_every: PositiveInt = 10
     """Steps between lines of ``metrics.jsonl``."""
     save_every: PositiveInt | None = None

@@ -34,6 +34,7 @@ class Dpo:
 
     def execute(self, run: Run) -> None:
         """Writes ``model/``, and ``dpo/implicit/accuracy`` (unseen pairs) to results.json."""
+        from align.distributed.device import compute_dtype
         from align.models.policy import save_policy
         from align.report.figures import training_figure
         from align.stages._common import fit, open_policy, pair_accuracy, prepare_data, warn_if_coupled
@@ -42,7 +43,8 @@ class Dpo:
         policy = open_policy(run, self.model, self.adapter, self.dataset)
         data = prepare_data(run, self.dataset, policy.chat, self.model, "pairs")
         warn_if_coupled(self.loss, self.training)
-        objective = Preference(policy.model, policy.pad_id, self.loss, policy.reference)
+        dtype = compute_dtype(self.training.precision, policy.device)
+        objective = Preference(policy.model, policy.pad_id, self.loss, policy.reference, dtype)
 
         def implicit_rewards(items: list[TokenPair]) -> tuple[Tensor, Tensor]:
             values = self.loss(objective.logps(items))

@@ -32,6 +32,7 @@ class Reward:
 
     def execute(self, run: Run) -> None:
         """Writes ``model/`` (a sequence classifier) and ``reward/accuracy`` to results.json."""
+        from align.distributed.device import compute_dtype
         from align.models.scalar import save_scalar
         from align.report.figures import reward_figure
         from align.stages._common import fit, open_scalar, pair_accuracy, prepare_data
@@ -40,7 +41,8 @@ class Reward:
 
         scalar = open_scalar(run, self.model, self.adapter, self.dataset)
         data = prepare_data(run, self.dataset, scalar.chat, self.model, "pairs")
-        objective = Scoring(scalar.model, scalar.pad_id, self.reward_loss)
+        dtype = compute_dtype(self.training.precision, scalar.device)
+        objective = Scoring(scalar.model, scalar.pad_id, self.reward_loss, dtype)
 
         def unseen(items: TokenStore[Any, Any]) -> list[Result]:
             return pair_accuracy("reward", scalar.model, objective.scores, items, self.training)

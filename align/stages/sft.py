@@ -24,6 +24,7 @@ class Sft:
 
     def execute(self, run: Run) -> None:
         """Writes ``model/``, and ``sft/nll`` (nats a reply token on unseen prompts) to results.json."""
+        from align.distributed.device import compute_dtype
         from align.models.policy import save_policy
         from align.report.figures import training_figure
         from align.stages._common import fit, held_out, open_policy, prepare_data
@@ -31,7 +32,8 @@ class Sft:
 
         policy = open_policy(run, self.model, self.adapter, self.dataset)
         data = prepare_data(run, self.dataset, policy.chat, self.model, "demonstrations")
-        objective = Imitation(policy.model, policy.pad_id)
+        dtype = compute_dtype(self.training.precision, policy.device)
+        objective = Imitation(policy.model, policy.pad_id, dtype)
         fit(run, self.training, policy.model, objective, data)
         save_policy(policy, run.directory / "model")
         run.offer_model()

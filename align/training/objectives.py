@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from align.distributed.device import autocast
+from align.models.flops import PassFlops, pass_flops
 from align.models.forward import reply_logps, reply_scores
 from align.protocols import PairLoss, ScoreLoss
 from align.training.loop import Step
-from align.types import PairLogps, TokenExample, TokenLogps, TokenPair
+from align.types import PairLogps, TokenExample, TokenLogps, TokenPair, Work
 
 
 @dataclass(frozen=True)
@@ -26,18 +29,24 @@ class Imitation:
 
     model: Any
     pad_id: int
+    dtype: torch.dtype = torch.float32
+    """What the forward pass multiplies in."""
 
     def weight(self, items: Sequence[TokenExample]) -> float:
         """Reply tokens."""
         return float(sum(len(item.reply_ids) for item in items))
 
     def __call__(self, items: Sequence[TokenExample]) -> Step:
-        logps = reply_logps(
-            self.model, [item.prompt_ids for item in items], [item.reply_ids for item in items], self.pad_id
-        )
+        prompts, replies = [item.prompt_ids for item in items], [item.reply_ids for item in items]
+        with autocast(_place(self.model), self.dtype):
+            logps = reply_logps(self.model, prompts, replies, self.pad_id)
         loss = -logps.sums_B().sum()
-        tokens = self.weight(items)
-        return Step(loss_sum=loss, metrics={"nll": (loss.detach(), tokens)}, tokens=token_count(items))
+        metrics = {"nll": (loss.detach(), self.weight(items))}
+        return Step(loss_sum=loss, metrics=metrics, work=padded_work(items, self._cost))
+
+    @cached_property
+    def _cost(self) -> PassFlops:
+        return pass_flops(self.model)
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,8 @@ class Scoring:
     model: Any
     pad_id: int
     loss: ScoreLoss
+    dtype: torch.dtype = torch.float32
+    """What the forward pass multiplies in."""
 
     def weight(self, items: Sequence[TokenPair]) -> float:
         """Pairs."""
@@ -54,7 +65,8 @@ class Scoring:
 
     def scores(self, items: Sequence[TokenPair]) -> tuple[Tensor, Tensor]:
         """Scores (B,) of the chosen replies and of the rejected ones."""
-        scores_2B = reply_scores(self.model, twice(items), both_replies(items), self.pad_id)
+        with autocast(_place(self.model), self.dtype):
+            scores_2B = reply_scores(self.model, twice(items), both_replies(items), self.pad_id)
         chosen, rejected = scores_2B.chunk(2)
         return chosen, rejected
 
@@ -66,7 +78,12 @@ class Scoring:
             "margin": ((chosen - rejected).sum().detach(), len(items)),
             "score_mean": (torch.cat((chosen, rejected)).sum().detach(), 2 * len(items)),
         }
-        return Step(loss_sum=losses.sum(), metrics=metrics, tokens=token_count(items))
+        work = padded_work(items, self._cost, head_reads="replies")
+        return Step(loss_sum=losses.sum(), metrics=metrics, work=work)
+
+    @cached_property
+    def _cost(self) -> PassFlops:
+        return pass_flops(self.model)
 
 
 @dataclass(frozen=True)
@@ -78,6 +95,8 @@ class Preference:
     loss: PairLoss
     reference: Callable[[], AbstractContextManager[Any]]
     """Opens the reference model; used only by losses that need one."""
+    dtype: torch.dtype = torch.float32
+    """What both forward passes multiply in."""
 
     def weight(self, items: Sequence[TokenPair]) -> float:
         """Pairs."""
@@ -85,10 +104,11 @@ class Preference:
 
     def logps(self, items: Sequence[TokenPair]) -> PairLogps:
         """What the loss sees of these pairs: two forward passes at most, both replies in each."""
-        policy = reply_logps(self.model, twice(items), both_replies(items), self.pad_id)
+        with autocast(_place(self.model), self.dtype):
+            policy = reply_logps(self.model, twice(items), both_replies(items), self.pad_id)
         reference = None
         if self.loss.needs_reference:
-            with torch.no_grad(), self.reference() as model:
+            with torch.no_grad(), self.reference() as model, autocast(_place(model), self.dtype):
                 reference = reply_logps(model, twice(items), both_replies(items), self.pad_id)
         return pair_logps(policy, reference, with_tokens=self.loss.needs_tokens)
 
@@ -105,7 +125,12 @@ class Preference:
             "logps/chosen": (logps.policy_chosen.sum().detach(), count),
             "logps/rejected": (logps.policy_rejected.sum().detach(), count),
         }
-        return Step(loss_sum=values.losses.sum(), metrics=metrics, tokens=token_count(items))
+        work = padded_work(items, self._cost)
+        return Step(loss_sum=values.losses.sum(), metrics=metrics, work=work)
+
+    @cached_property
+    def _cost(self) -> PassFlops:
+        return pass_flops(self.model)
 
 
 def pair_logps(policy: TokenLogps, reference: TokenLogps | None, *, with_tokens: bool) -> PairLogps:
@@ -148,12 +173,31 @@ def share_ahead(chosen: Tensor, rejected: Tensor) -> Tensor:
     return ((chosen > rejected).float() + 0.5 * (chosen == rejected).float()).sum().detach()
 
 
-def token_count(items: Sequence[TokenExample | TokenPair]) -> int:
-    """Real tokens that the forward pass sees: the prompt once a reply, no padding."""
-    total = 0
+def padded_work(
+    items: Sequence[TokenExample | TokenPair],
+    cost: PassFlops,
+    *,
+    head_reads: Literal["tokens", "replies"] = "tokens",
+) -> Work:
+    """What a padded batch takes: a row a reply, each with the prompt before it.
+
+    The task itself needs each prompt once, and the head at each reply token, or once a reply.
+    """
+    rows: list[int] = []
+    distinct = read = attended = 0
     for item in items:
-        if isinstance(item, TokenPair):
-            total += 2 * len(item.prompt_ids) + len(item.chosen_ids) + len(item.rejected_ids)
-        else:
-            total += len(item.prompt_ids) + len(item.reply_ids)
-    return total
+        prompt = len(item.prompt_ids)
+        replies = (item.chosen_ids, item.rejected_ids) if isinstance(item, TokenPair) else (item.reply_ids,)
+        distinct += prompt
+        attended += prompt * (prompt + 1) // 2
+        for reply in map(len, replies):
+            rows.append(prompt + reply)
+            distinct += reply
+            attended += reply * prompt + reply * (reply + 1) // 2
+            read += reply if head_reads == "tokens" else 1
+    total, slots = sum(rows), len(rows) * max(rows)
+    return Work(distinct, total, total, slots, cost.of(distinct, read, attended))
+
+
+def _place(model: torch.nn.Module) -> torch.device:
+    return next(model.parameters()).device
