@@ -106,14 +106,15 @@ def base_fingerprint(model: Any) -> str:
     digest = hashlib.sha256(plain_model(model).config.to_json_string(use_diff=False).encode())
     state = merged_state(model, adapter=False)
     with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter: each core takes a tensor
-        for name, part in zip(sorted(state), pool.map(_tensor_digest, map(state.get, sorted(state))), strict=True):
-            digest.update(f"{name} {tuple(state[name].shape)} {state[name].dtype} {part}\n".encode())
+        parts = pool.map(_tensor_digest, state.values())
+        for (name, tensor), part in sorted(zip(state.items(), parts, strict=True), key=lambda one: one[0][0]):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {part}\n".encode())
     return digest.hexdigest()
 
 
 def _tensor_digest(tensor: Tensor) -> str:
     whole = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-    return hashlib.sha256(whole.numpy()).hexdigest()
+    return hashlib.sha256(whole.numpy().data).hexdigest()
 
 
 def _delta(layer: Any, weight: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def varlen(query_HTD: Tensor, key_HTD: Tensor, value_HTD: Tensor, layout: Layout
     if rule.softcap is not None or rule.dropout:
         raise ValueError("it takes neither soft caps nor dropout")
     spans = spans_of(layout, query_HTD.device)
-    found: Tensor = varlen_attn(
+    found = varlen_attn(
         query_HTD.transpose(0, 1),
         key_HTD.transpose(0, 1).index_select(0, spans.keys_K),
         value_HTD.transpose(0, 1).index_select(0, spans.keys_K),
@@ -53,6 +53,7 @@ def varlen(query_HTD: Tensor, key_HTD: Tensor, value_HTD: Tensor, layout: Layout
         scale=rule.scale,
         window_size=(-1 if rule.window is None else rule.window - 1, 0),
     )
+    assert isinstance(found, Tensor)  # a second value comes only where it is asked for
     return found.transpose(0, 1)
 
 
@@ -103,7 +104,7 @@ def flex(query_HTD: Tensor, key_HTD: Tensor, value_HTD: Tensor, layout: Layout, 
 
 
 @functools.cache
-def _flex_attention(device: str) -> Callable[..., Any]:
+def _flex_attention(device: str) -> Any:
     """Compiled where that is what makes it fast; rows differ in length, so shapes are dynamic."""
     from torch.nn.attention.flex_attention import flex_attention
 

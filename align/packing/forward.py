@@ -52,7 +52,7 @@ class Packed:
     """All groups in one row, each prompt once, no padding (``lay_out``)."""
 
     model: Any
-    """A transformers causal model or ``LastTokenScores``, whose attention is one of ours (``set_attention``)."""
+    """A transformers causal model or ``LastTokenScores`` that attends through ``set_attention``."""
     head: Head | None
     """The causal model's output head; None for scalar models."""
     cost: Cost
@@ -73,8 +73,10 @@ class Packed:
         """See ``Forward``."""
         layout, whole = self._layout(groups), transformers_model(self.model)
         with autocast(whole.device, self.dtype):
-            scores: Tensor = whole.score(packed_hidden(whole, layout).index_select(0, layout.last_N))
-        return scores.squeeze(-1).float()
+            hidden_NH = packed_hidden(whole, layout).index_select(0, layout.last_N)
+        # one sum a reply, in full: with the 8 bits of bfloat16, replies of like worth would tie
+        scores: Tensor = whole.score(hidden_NH.float())
+        return scores.squeeze(-1)
 
     def work(self, groups: Sequence[ReplyGroup]) -> Work:
         """See ``Forward``."""
@@ -101,7 +103,7 @@ class Padded:
     def scores(self, groups: Sequence[ReplyGroup]) -> Tensor:
         """See ``Forward``."""
         with autocast(transformers_model(self.model).device, self.dtype):
-            return reply_scores(self.model, *rows(groups), self.pad_id).float()
+            return reply_scores(self.model, *rows(groups), self.pad_id)
 
     def work(self, groups: Sequence[ReplyGroup]) -> Work:
         """See ``Forward``."""

@@ -61,7 +61,7 @@ def chunked_logps(
     def chunk(hidden: Tensor, labels: Tensor) -> Tensor:
         return token_logps(head(hidden), labels, temperature)
 
-    parts = zip(hidden_RH.split(size), labels_R.split(size), strict=True)
+    parts = zip(torch.split(hidden_RH, size), torch.split(labels_R, size), strict=True)
     if not torch.is_grad_enabled():
         return torch.cat([chunk(hidden, labels) for hidden, labels in parts])
     found: list[Any] = [

@@ -67,8 +67,16 @@ class Layout:
 
     def to(self, device: torch.device) -> Layout:
         """The same layout on another device."""
-        moved = {name: one.to(device) for name, one in vars(self).items() if isinstance(one, Tensor)}
-        return Layout(**moved, groups=self.groups)
+        return Layout(
+            self.input_ids_T.to(device),
+            self.positions_T.to(device),
+            self.predictors_R.to(device),
+            self.labels_R.to(device),
+            self.replies_R.to(device),
+            self.steps_R.to(device),
+            self.last_N.to(device),
+            self.groups,
+        )
 
 
 def lay_out(groups: Sequence[ReplyGroup]) -> Layout:

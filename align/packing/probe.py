@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from align.errors import ModelError
 from align.distributed.device import autocast
+from align.errors import ModelError
 from align.models.batch import pad_replies
 from align.models.build import longest_input, quiet
 from align.models.policy import evaluating
@@ -19,7 +19,7 @@ from align.packing.attention import set_attention
 from align.packing.forward import Forward, Packed, Padded, packed_hidden, rows, transformers_model
 from align.packing.head import Head, head_of
 from align.packing.layout import Layout, ReplyGroup, lay_out
-from align.packing.work import cost_of
+from align.packing.work import Cost, cost_of
 
 Attention = Literal["auto", "segments", "varlen", "flex", "padded"]
 
@@ -69,7 +69,7 @@ def open_forward(
                 f"give training.attention=auto, which takes what can"
             )
         say(f"note: pairs are padded, not packed ({'; '.join(reasons)}): slower, the same numbers")
-    return Padded(model, pad_id, cost_of(whole, _head_module(model), _windows(whole)), dtype)
+    return Padded(model, pad_id, _cost(model, _windows(whole)), dtype)
 
 
 def _candidates(attention: Attention, device: torch.device, dtype: torch.dtype) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ def _packed(model: Any, kernel: str, pad_id: int, dtype: torch.dtype) -> Packed:
     except Exception as error:  # whatever a foreign architecture raises, it means that packing is not for it
         whole.set_attn_implementation(before)
         raise CannotPack(f"refuses packed rows ({type(error).__name__}: {_first_line(error)})") from error
-    return Packed(model, head, cost_of(whole, _head_module(model), windows), dtype)
+    return Packed(model, head, _cost(model, windows), dtype)
 
 
 def _refuse_by_shape(model: Any, whole: Any) -> None:
@@ -163,7 +163,7 @@ def _compare(
     """How far back each layer looks, once the hidden states agree.
 
     They may differ by rounding; that must be little beside ``change``, what another prompt makes of them,
-    so that a mask that lets a token see too much or too little is found in any model that looks at its prompt.
+    so that a token that sees too much or too little is found in any model that looks at its prompt.
     """
     found, layout = _packed_hidden(whole, groups, dtype)
     apart, scale = _apart(found, expected), float(expected.abs().max())
@@ -207,12 +207,10 @@ def _windows(whole: Any) -> list[int | None]:
     return [window if kind == "sliding_attention" else None for kind in kinds]
 
 
-def _head_module(model: Any) -> torch.nn.Module | None:
-    whole = transformers_model(model)
-    found: torch.nn.Module | None = (
-        getattr(whole, "score", None) if isinstance(model, LastTokenScores) else whole.get_output_embeddings()
-    )
-    return found
+def _cost(model: Any, windows: list[int | None]) -> Cost:
+    whole, scores = transformers_model(model), isinstance(model, LastTokenScores)
+    head = getattr(whole, "score", None) if scores else whole.get_output_embeddings()
+    return cost_of(whole, head, windows, scores=scores)
 
 
 def _apart(one: Tensor, other: Tensor) -> float:

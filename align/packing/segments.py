@@ -30,10 +30,10 @@ class Rule:
 
 
 def segments(query_HTD: Tensor, key_HTD: Tensor, value_HTD: Tensor, layout: Layout, rule: Rule) -> Tensor:
-    """The attention's output (H, T, D): each prompt with its first reply, then other replies behind the prompt."""
+    """Attention's output (H, T, D): each prompt with its first reply, then the other replies behind it."""
     cuts = [length for prompt, replies in layout.groups for length in (prompt + replies[0], *replies[1:])]
     # split, not slices: the gradient of a slice is a row of zeros as long as the batch
-    queries, keys, values = (iter(one.split(cuts, 1)) for one in (query_HTD, key_HTD, value_HTD))
+    queries, keys, values = (iter(torch.split(one, cuts, 1)) for one in (query_HTD, key_HTD, value_HTD))
     found: list[Tensor] = []
     for prompt, replies in layout.groups:
         key, value = next(keys), next(values)

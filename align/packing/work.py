@@ -25,7 +25,8 @@ class Cost:
     trained_matrices: int
     """Those of them that have a gradient."""
     head: int
-    """Entries of the output head, which reply tokens meet."""
+    """Entries of the output head: each reply token meets it, or each reply's last one (``scores``)."""
+    scores: bool
     trained_head: int
     width: int
     """Of a layer's heads together; 0 without attention."""
@@ -33,8 +34,8 @@ class Cost:
     """How far back each layer looks; None for all the way."""
 
 
-def cost_of(whole: nn.Module, head: nn.Module | None, windows: Sequence[int | None]) -> Cost:
-    """Counts a transformers model's matrices; ``head`` is its output head, which may share the embedding's."""
+def cost_of(whole: nn.Module, head: nn.Module | None, windows: Sequence[int | None], *, scores: bool) -> Cost:
+    """Counts a transformers model's matrices; its output head, ``head``, may share the embedding's."""
     tables = {id(one.weight) for one in whole.modules() if isinstance(one, nn.Embedding)}
     matrices = [one for one in head.parameters() if one.ndim == 2] if head is not None else []
     apart = tables | {id(one) for one in matrices}
@@ -47,6 +48,7 @@ def cost_of(whole: nn.Module, head: nn.Module | None, windows: Sequence[int | No
         matrices=sum(one.numel() for one in body),
         trained_matrices=sum(one.numel() for one in body if one.requires_grad),
         head=sum(one.numel() for one in matrices),
+        scores=scores,
         trained_head=sum(one.numel() for one in matrices if one.requires_grad),
         width=width,
         windows=tuple(windows),
@@ -54,7 +56,7 @@ def cost_of(whole: nn.Module, head: nn.Module | None, windows: Sequence[int | No
 
 
 def work_of(groups: Sequence[ReplyGroup], cost: Cost, slots: int | None) -> Work:
-    """Forward and backward of a batch; ``slots`` is None where every place holds a token and prompts stand once.
+    """Forward and backward of a batch; ``slots`` is None where prompts stand once and nothing is padded.
 
     Operations are those that the task needs, whatever path computes it: each prompt once, no padding,
     nothing recomputed (the 'model FLOPs' of Chowdhery et al. 2022, appendix B, over distinct tokens).
@@ -65,7 +67,8 @@ def work_of(groups: Sequence[ReplyGroup], cost: Cost, slots: int | None) -> Work
     distinct = sum(prompts) + reply_tokens
     total = sum(prompt * len(own) for prompt, own in zip(prompts, replies, strict=True)) + reply_tokens
     products = distinct * (2 * cost.matrices + cost.trained_matrices)
-    products += reply_tokens * (2 * cost.head + cost.trained_head)
+    reads = sum(map(len, replies)) if cost.scores else reply_tokens
+    products += reads * (2 * cost.head + cost.trained_head)
     pairs = {
         window: sum(_attended(prompt, own, window) for prompt, own in zip(prompts, replies, strict=True))
         for window in set(cost.windows)

@@ -1,4 +1,4 @@
-"""The reference's log-probabilities for a stage: from the cache, and computed before the training where not."""
+"""The reference's log-probabilities for a stage: from the cache, or computed before the training."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
-
-import torch
 
 from align.distributed.device import compute_dtype
 from align.models.policy import Policy
@@ -34,9 +32,7 @@ def reference_logps(
     while the policy is trained. run.json notes the pairs, how many were computed, and the seconds it took.
     """
     began = time.monotonic()
-    known = ReferenceLogps(
-        run.cache / "reference" / reference_key(policy, training), policy.device, say=say
-    )
+    known = ReferenceLogps(run.cache / "reference" / reference_key(policy, training), policy.device, say=say)
     wanted = {
         "train": (data.train, _drawn(run, forward, data, training)),
         "validation": (data.validation, range(len(data.validation))),
@@ -77,9 +73,7 @@ def reference_key(policy: Policy, training: TrainingSettings) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _drawn(
-    run: Run, forward: Forward, data: Prepared[Any, Any], training: TrainingSettings
-) -> Sequence[int]:
+def _drawn(run: Run, forward: Forward, data: Prepared[Any, Any], training: TrainingSettings) -> Sequence[int]:
     """Indices of the training pairs that the run's steps will draw."""
     settings, count = effective(training, forward), len(data.train)
     sampler = Sampler(run.seed, settings.batch_size, count, settings.length_window, data.train.lengths)

@@ -111,9 +111,7 @@ class ReferenceLogps:
         for values, row in zip(logps, rows, strict=True):
             values[: len(row)] = row
         mask = np.arange(lengths.max()) < lengths[:, None]
-        return TokenLogps(
-            torch.from_numpy(logps).to(self._device), torch.from_numpy(mask).to(self._device)
-        )
+        return TokenLogps(torch.from_numpy(logps).to(self._device), torch.from_numpy(mask).to(self._device))
 
     def _place(self, item: TokenPair) -> tuple[Any, int]:
         # through an array: numpy strips the zeros that a lone hash may end in

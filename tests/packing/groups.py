@@ -23,11 +23,11 @@ def made_up(*shapes: tuple[int, tuple[int, ...]], seed: int = 3) -> list[ReplyGr
 
 
 PAIRS = made_up((11, (9, 13)), (3, (1, 7)), (17, (20, 2)), (1, (5, 4)))
-"""Four pairs: a prompt of one token, a reply of one token, texts longer than the tiny sliding windows of 8."""
+"""Four pairs: a prompt of one token, a reply of one, texts longer than the tiny sliding windows of 8."""
 
 
 def alone(model: Any, groups: list[ReplyGroup], temperature: float = 1.0) -> list[torch.Tensor]:
-    """Log-probabilities of each reply's tokens, from the whole logits of its unpadded text; first replies first."""
+    """Log-probabilities of each reply's tokens, from all logits of its unpadded text; first replies first."""
     found = []
     for order in range(len(groups[0].replies)):
         for group in groups:
@@ -42,8 +42,10 @@ def gradients(model: torch.nn.Module, loss: torch.Tensor) -> torch.Tensor:
     """The gradient of all trained parameters, as one vector."""
     model.zero_grad()
     loss.backward()
-    return torch.cat([
-        torch.zeros_like(one).flatten() if one.grad is None else one.grad.flatten()
-        for one in model.parameters()
-        if one.requires_grad
-    ])
+    return torch.cat(
+        [
+            torch.zeros_like(one).flatten() if one.grad is None else one.grad.flatten()
+            for one in model.parameters()
+            if one.requires_grad
+        ]
+    )

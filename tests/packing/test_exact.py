@@ -87,7 +87,7 @@ def test_with_recomputed_activations(architecture: str):
     """The layers run a second time in the backward pass, when the forward's arguments are long gone."""
     config = ARCHITECTURES[architecture](300)
     for name in config.to_dict():
-        if "drop" in name:  # activations are recomputed in train mode only, where they would be dropped at random
+        if "drop" in name:  # activations are recomputed in train mode only, where some would be dropped
             setattr(config, name, 0.0)
     model = randomised(AutoModelForCausalLM, config)
     forward = packed(model)
@@ -101,7 +101,8 @@ def test_with_recomputed_activations(architecture: str):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_plain_passes_are_what_they_were(architecture: str):
     """The exchanged attention serves padded and unpadded inputs as the architecture's own did."""
-    model, ids = random_causal(architecture), torch.randint(300, (2, 19), generator=torch.Generator().manual_seed(0))
+    model, generator = random_causal(architecture), torch.Generator().manual_seed(0)
+    ids = torch.randint(300, (2, 19), generator=generator)
     mask = torch.ones_like(ids)
     mask[1, 12:] = 0
     before = [model(input_ids=ids).logits, model(input_ids=ids, attention_mask=mask).logits * mask[..., None]]

@@ -26,7 +26,7 @@ def test_chunks_give_the_whole_and_never_hold_it(monkeypatch: pytest.MonkeyPatch
     got = chunked_logps(head, hidden, labels, 50, temperature=0.7)
     assert sizes == [20, 20, 20, 10]
     ours = torch.autograd.grad((got * probe).sum(), (hidden, weight))
-    assert sizes == [20, 20, 20, 10] * 2 or sorted(sizes) == sorted([20, 20, 20, 10] * 2)  # once more, backward
+    assert sizes[4:] == [10, 20, 20, 20]  # once more, on the way back
     expected = token_logps(head(hidden), labels, 0.7)
     theirs = torch.autograd.grad((expected * probe).sum(), (hidden, weight))
     torch.testing.assert_close(got, expected)

@@ -1,4 +1,4 @@
-"""Every kernel computes what a dense mask over the whole row gives; the CUDA ones as far as a CPU can tell."""
+"""Every kernel computes what a dense mask over the row gives; those for CUDA as far as a CPU can tell."""
 
 from __future__ import annotations
 
@@ -92,7 +92,8 @@ def test_varlen_hands_the_kernel_the_right_spans(name: str, monkeypatch: pytest.
             # queries are aligned with the last keys
             back = torch.arange(q1 - q0)[:, None] + (k1 - k0) - (q1 - q0) - torch.arange(k1 - k0)
             seen = (back >= 0) & ((back <= window_size[0]) | (window_size[0] < 0))
-            found.append(torch.einsum("hqk,khd->qhd", scores.masked_fill(~seen, float("-inf")).softmax(-1), value[k0:k1]))
+            weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
+            found.append(torch.einsum("hqk,khd->qhd", weights, value[k0:k1]))
         return torch.cat(found)
 
     monkeypatch.setattr(torch_varlen, "varlen_attn", kernel)

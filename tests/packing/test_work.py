@@ -24,10 +24,7 @@ def test_a_pass_is_counted_as_torch_counts_it(architecture: str):
         forward.logps(GROUPS).sums_B().sum().backward()
     by_kind = counter.get_flop_counts()["Global"]
     matrices = sum(count for kind, count in by_kind.items() if str(kind) in ("aten.mm", "aten.addmm"))
-    pairs = sum(
-        p * (p + 1) // 2 + sum(r * p + r * (r + 1) // 2 for r in rs)
-        for p, rs in SHAPES
-    )
+    pairs = sum(p * (p + 1) // 2 + sum(r * p + r * (r + 1) // 2 for r in rs) for p, rs in SHAPES)
     layers, width = 2, 32
     attention = 12 * layers * width * pairs
     assert forward.work(GROUPS).flops == pytest.approx(matrices + attention, rel=1e-9)
