@@ -31,7 +31,8 @@ from data.toy import Toy
 pytestmark = pytest.mark.medium
 
 STEPS, BATCH, RATE, SEED = 8, 8, 0.003, 5
-SAME = {"rel": 0, "abs": 1e-5}
+SAME = {"rel": 0, "abs": 5e-5}
+"""Packed sums are taken in another order, and at this rate Adam makes 1e-5 of their rounding in 3 steps."""
 TRAINING = (
     f"training.max_steps={STEPS}",
     f"training.batch_size={BATCH}",

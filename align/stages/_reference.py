@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from align.distributed.device import compute_dtype
+from align.errors import NonFiniteError
 from align.models.policy import Policy
 from align.models.save import base_fingerprint
 from align.packing.forward import Forward
@@ -17,6 +18,7 @@ from align.report.console import Progress, say
 from align.run import Run
 from align.settings import TrainingSettings
 from align.stages._common import effective, ready
+from align.training.guards import blame, memory_explained
 from align.training.objectives import grouped
 from align.training.reference import VERSION, ReferenceLogps
 from align.training.sampler import Sampler, total_steps
@@ -41,15 +43,22 @@ def reference_logps(
     missing = {split: known.missing(items, which) for split, (items, which) in wanted.items()}
     pairs, computed = sum(len(which) for _, which in wanted.values()), sum(map(len, missing.values()))
     if computed:
-        with policy.reference() as model, Progress("reference", computed) as bar:
+        with (
+            policy.reference() as model,
+            memory_explained(training),
+            Progress("reference", computed) as bar,
+        ):
             frozen = forward if model is policy.model else ready(policy, training, model)
 
             def compute(items: Sequence[TokenPair]) -> TokenLogps:
                 return frozen.logps(grouped(items))
 
             size = training.micro_batch_size or training.batch_size
-            for split, which in missing.items():
-                known.fill(wanted[split][0], which, compute, size, bar.advance)
+            try:
+                for split, which in missing.items():
+                    known.fill(wanted[split][0], which, compute, size, bar.advance)
+            except NonFiniteError as error:
+                raise NonFiniteError(f"{error}. {blame(model.named_parameters())}") from error
         policy.drop_reference()
     seconds = time.monotonic() - began
     say(f"reference: {pairs:,} pairs, {computed:,} of them computed in {seconds:.1f} s, the others cached")

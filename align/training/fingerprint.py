@@ -23,12 +23,14 @@ _SETTINGS = (
     "adam_betas",
     "max_grad_norm",
     "gradient_checkpointing",
+    "attention",
 )
 _log = logging.getLogger(__name__)
 
 ROUNDING = (
     "training.micro_batch_size",
     "training.gradient_checkpointing",
+    "training.attention",
     "torch",
     "device",
     "threads",

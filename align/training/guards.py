@@ -89,6 +89,12 @@ def nonfinite_names(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
     ]
 
 
+def blame(parameters: Iterable[tuple[str, Tensor]]) -> str:
+    """A sentence that names the weights which are not finite, or nothing where all are."""
+    guilty = nonfinite_names(parameters)
+    return f"Already not finite in the model: {', '.join(guilty[:3])}." if guilty else ""
+
+
 @contextmanager
 def memory_explained(settings: TrainingSettings) -> Iterator[None]:
     """Turns running out of memory, on any device, into one message that says which settings to lower.

@@ -35,7 +35,10 @@ def build_optimiser(parameters: Mapping[str, Parameter], settings: TrainingSetti
     ]
     first, second = settings.adam_betas
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=settings.learning_rate, betas=(first, second)
+        [group for group in groups if group["params"]],
+        lr=settings.learning_rate,
+        betas=(first, second),
+        fused=True,  # one pass over memory instead of ten; on CPUs, too
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from align.errors import DataError
-from align.training.guards import nonfinite_names, require_finite, require_finite_gradients
+from align.training.guards import blame, require_finite, require_finite_gradients
 from align.types import Work
 
 Item = TypeVar("Item")
@@ -118,9 +118,7 @@ def update(
 def _checked_loss(loss: Tensor, parameters: Mapping[str, Parameter], step: int, ids: Sequence[str]) -> float:
     value = float(loss.detach())
     if value - value != 0.0:  # NaN or infinite: look for the cause while it can still be seen
-        guilty = nonfinite_names(parameters.items())
-        hint = f"Already not finite in the model: {', '.join(guilty[:3])}." if guilty else ""
-        require_finite("loss", value, step=step, ids=ids, hint=hint)
+        require_finite("loss", value, step=step, ids=ids, hint=blame(parameters.items()))
     return value
 
 

@@ -177,21 +177,29 @@ def poisoned(run: Path, to: Path, name: str) -> Path:
     return to
 
 
-@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
-def test_a_nan_in_the_model_stops_the_first_step_and_is_named(
-    stage: str, tmp_path: Path, sft_run: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        ("sft", "loss is nan at step 1; batch: "),
+        ("reward", "loss is nan at step 1; batch: "),
+        ("dpo", "the reference gives nan to a token of pair "),  # asked before the first step
+    ],
+)
+def test_a_nan_in_the_model_stops_the_run_and_is_named(
+    stage: str, words: str, tmp_path: Path, sft_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = "model.layers.1.mlp.down_proj.weight"
     model = poisoned(sft_run, tmp_path / "model", name)
     place = (f"stage={stage}", f"run.dir={tmp_path / 'run'}", f"model.path={model}")
     code, said = refusal(capsys, *place, *WORLD, *STEPS)
     assert code == 6
-    assert "loss is nan at step 1; batch: " in said
+    assert words in said
     assert name in said
     run = tmp_path / "run"
     assert not checkpoints.steps_in(run / "checkpoints")
     assert not (run / "model").exists()
-    assert (record(run)["state"], lines(run)) == ("failed", [])
+    assert record(run)["state"] == "failed"
+    assert not (run / "metrics.jsonl").exists() or lines(run) == []
 
 
 @pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
