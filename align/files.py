@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
     A reader that still maps the old file keeps it: the name moves, the bytes stay.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = _aside(path)
     try:
         with aside.open("wb") as file:
             yield file
@@ -28,6 +29,25 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         rename_whole(aside, path)
     finally:
+        aside.unlink(missing_ok=True)
+
+
+def share(source: Path, path: Path) -> None:
+    """Gives ``path`` a finished file's bytes at once: the same file where links are possible, else a copy.
+
+    Both names hold the same bytes on the disk, so neither may be written to in place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = _aside(path)
+    aside.unlink(missing_ok=True)
+    try:
+        os.link(source, aside)
+        rename_whole(aside, path)
+    except OSError:  # another disk, another owner, a file system without links
+        with source.open("rb") as original, written_aside(path) as copy:
+            shutil.copyfileobj(original, copy, _CHUNK)
+    finally:
+        # rename does nothing where both are names of one file already
         aside.unlink(missing_ok=True)
 
 
@@ -74,3 +94,7 @@ def sha256_of(path: Path) -> str:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -42,6 +42,17 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class KnownContent(Protocol):
+    """A source or a chat format that can say what its results follow from, so that they can be kept."""
+
+    def content_hash(self) -> str | None:
+        """Hexadecimal digits that change with whatever changes its results.
+
+        A source's fields and its module's code need not be in it. None where it cannot be known.
+        """
+
+
+@runtime_checkable
 class KnownTruth(Protocol):
     """A source that knows how its labels were drawn, and so what no reward model can beat."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from align.errors import BadRow
 from align.pairs.fields import last_reply, messages_of, own_id, text_of, text_prompt, value_of
-from align.pairs.files import read_rows
+from align.pairs.files import content_hash, read_rows
 from align.types import Demonstration
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ class Demonstrations:
     def rows(self) -> Iterator[Row]:
         """Rows with ``messages``, or with ``prompt`` and ``completion``."""
         return read_rows(self.path, split=self.split, test_split=self.test_split)
+
+    def content_hash(self) -> str | None:
+        """That of the files, where they lie here."""
+        return content_hash(self.path, split=self.split, test_split=self.test_split)
 
     def record(self, values: Mapping[str, Any]) -> Demonstration:
         """One row as a demonstration.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from align.errors import BadRow
 from align.pairs.fields import text_of
-from align.pairs.files import read_rows
+from align.pairs.files import content_hash, read_rows
 from align.types import Judge, Message, PreferenceRecord, Prompt, Reply, Role
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ class HhRlhf:
     def rows(self) -> Iterator[Row]:
         """Rows with the keys ``chosen`` and ``rejected``."""
         return read_rows(self.path, split=self.split, test_split=self.test_split)
+
+    def content_hash(self) -> str | None:
+        """That of the files, where they lie here."""
+        return content_hash(self.path, split=self.split, test_split=self.test_split)
 
     def record(self, values: Mapping[str, Any]) -> PreferenceRecord:
         """Two transcripts as their common prompt and last replies.

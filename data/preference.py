@@ -26,7 +26,7 @@ from align.pairs.fields import (
     two_replies,
     value_of,
 )
-from align.pairs.files import read_rows
+from align.pairs.files import content_hash, read_rows
 from align.types import Judge, PreferenceRecord, Reply
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ class Preference:
     def rows(self) -> Iterator[Row]:
         """Rows with the keys ``chosen`` and ``rejected``, and perhaps ``prompt``."""
         return read_rows(self.path, split=self.split, test_split=self.test_split)
+
+    def content_hash(self) -> str | None:
+        """That of the files, where they lie here."""
+        return content_hash(self.path, split=self.split, test_split=self.test_split)
 
     def record(self, values: Mapping[str, Any]) -> PreferenceRecord:
         """One row as a record.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from align.pairs.files import read_rows
+from align.pairs.files import content_hash, read_rows
 from align.pairs.records import record_from
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ class Records:
     def rows(self) -> Iterator[Row]:
         """One row a record."""
         return read_rows(self.path)
+
+    def content_hash(self) -> str | None:
+        """That of the folder or file."""
+        return content_hash(self.path)
 
     def record(self, values: Mapping[str, Any]) -> PreferenceRecord:
         """Raises ``BadRow`` (``unknown_version``, ``not_a_record`` and the like)."""

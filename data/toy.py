@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 from align import registry
 from align.config import Range
+from align.files import sha256_of
 from align.settings import Fraction, NaturalInt, NonNegative, PositiveInt
 from align.types import Judge, Location, Message, PreferenceRecord, Reply, Row
 from data import _toy_world as world
@@ -71,6 +72,10 @@ class Toy:
             question = Random(f"toy question {self.seed} {asked}").choice(world.QUESTIONS)
             values = self._pair(asked, question.format(task=asked), Random(f"toy pair {self.seed} {index}"))
             yield Row(Location("toy", index + 1), values)
+
+    def content_hash(self) -> str | None:
+        """That of the labeller's code: all else follows from the fields."""
+        return sha256_of(registry.folder("reward") / f"{self.reward}.py")
 
     def record(self, values: Mapping[str, Any]) -> PreferenceRecord:
         """One row as a record; the margin is how strongly the labeller felt, in units of gold reward."""

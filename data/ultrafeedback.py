@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from align.errors import BadRow
 from align.pairs.fields import margin_of, messages_of, text_of, two_replies
-from align.pairs.files import read_rows
+from align.pairs.files import content_hash, read_rows
 from align.types import Judge, PreferenceRecord, Reply
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ class UltraFeedback:
     def rows(self) -> Iterator[Row]:
         """Rows with the keys ``prompt``, ``chosen``, ``rejected``, ``score_chosen``, ``score_rejected``."""
         return read_rows(self.path, split=self.split, test_split=self.test_split)
+
+    def content_hash(self) -> str | None:
+        """That of the files, where they lie here."""
+        return content_hash(self.path, split=self.split, test_split=self.test_split)
 
     def record(self, values: Mapping[str, Any]) -> PreferenceRecord:
         """One row as a record.

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -105,6 +106,17 @@ class ChatFormat:
     def fingerprint(self) -> str:
         """SHA-256 of the template and of all that decides how the tokenizer encodes."""
         return self._fingerprint
+
+    def content_hash(self) -> str | None:
+        """What decides the tokens of a conversation, so that they can be kept; None where that is not known.
+
+        A template that asks for the date writes other text tomorrow. What a tokenizer without a fast backend
+        does is written in its code, which cannot be hashed from here.
+        """
+        if self._backend is None:
+            return None
+        today = time.strftime(" %Y-%m-%d") if "strftime_now" in str(self.tokenizer.chat_template) else ""
+        return self.fingerprint() + today
 
     def template_fingerprint(self) -> str:
         """SHA-256 of the template alone."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from align import registry
 from align.errors import DataError
+from align.files import sha256_of
 from align.pairs.records import MANIFEST, RECORDS, verify
 from align.pairs.tables import hub_rows, parquet_rows, saved_rows
 from align.pairs.textfiles import csv_rows, json_rows, jsonl_rows
@@ -43,6 +45,35 @@ def read_rows(path: str, *, split: str = "train", test_split: str | None = None)
         yield dataclasses.replace(row, split="test")
     for row in _rows(path, split, single=False):
         yield dataclasses.replace(row, split="train")
+
+
+def content_hash(path: str, *, split: str = "train", test_split: str | None = None) -> str | None:
+    """A SHA-256 over the bytes of all that ``read_rows`` reads, and how it is read.
+
+    None for what lies elsewhere (a Hub name), can be read only once (a pipe), or cannot be read at all.
+    """
+    digest = hashlib.sha256()
+    try:
+        for one in (split, test_split):
+            if one is None:
+                continue
+            kind, place = _part(Path(path), one) if Path(path).is_dir() else ("file", Path(path))
+            places = [place / RECORDS, place / MANIFEST] if kind == "records" else [place]
+            if not all(map(_holds_still, places)):
+                return None
+            digest.update(os.fsencode(f"{kind} {place.relative_to(path)}\0"))
+            for part in places:
+                digest.update(sha256_of(part).encode())
+    except (DataError, OSError):  # the reader says what is wrong
+        return None
+    return digest.hexdigest()
+
+
+def _holds_still(place: Path) -> bool:
+    """Whether a file or folder is all here: no pipe, and no link to a folder, which a walk passes by."""
+    return place.is_file() or (
+        place.is_dir() and not any(one.is_symlink() and one.is_dir() for one in place.rglob("*"))
+    )
 
 
 def _rows(path: str, split: str, *, single: bool) -> Iterator[Row]:
@@ -80,15 +111,23 @@ def _file_rows(path: Path) -> Iterator[Row]:
 
 
 def _folder_rows(path: Path, split: str) -> Iterator[Row]:
+    kind, place = _part(path, split)
+    if kind == "records":
+        verify(place)
+        return jsonl_rows(place / RECORDS)
+    return saved_rows(place, split) if kind == "saved" else _file_rows(place)
+
+
+def _part(path: Path, split: str) -> tuple[Literal["records", "saved", "file"], Path]:
+    """What of a folder is read: a folder of records, one that ``datasets`` saved, or a split's file."""
     for folder in (path, path / "records"):
         if (folder / RECORDS).exists() and (folder / MANIFEST).exists():
-            verify(folder)
-            return jsonl_rows(folder / RECORDS)
+            return "records", folder
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
-        return saved_rows(path, split)
+        return "saved", path
     files = {_stem(file): file for file in sorted(path.iterdir()) if _stem(file)}
     if split in files:
-        return _file_rows(files[split])
+        return "file", files[split]
     if not files:
         raise DataError(
             f"the folder {path} holds no data: neither {RECORDS} with its {MANIFEST}, nor a saved datasets "

@@ -12,8 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from align.errors import BadRow, DataError, ModelError
+from align.pairs.cache import FILES, Outcome, fetch, keep
+from align.pairs.content import content_key
 from align.pairs.read import Wants, examples, report_for
-from align.pairs.report import DataReport
 from align.pairs.split import SPLITS
 from align.pairs.store import Text, Tokens, TokenStore, prompt_json, store_writer
 from align.types import Demonstration, PreferencePair, TokenExample, TokenPair
@@ -43,7 +44,6 @@ class Prepared(Generic[Tokens, Text]):
     train: TokenStore[Tokens, Text]
     validation: TokenStore[Tokens, Text]
     test: TokenStore[Tokens, Text]
-    report: DataReport
     fingerprint: str
 
 
@@ -55,6 +55,7 @@ def prepare(
     directory: Path,
     wants: Literal["pairs"],
     say: Callable[[str], None] = print,
+    cache: Path | None = None,
 ) -> Prepared[TokenPair, PreferencePair]: ...
 @overload
 def prepare(
@@ -64,6 +65,7 @@ def prepare(
     directory: Path,
     wants: Literal["demonstrations"],
     say: Callable[[str], None] = print,
+    cache: Path | None = None,
 ) -> Prepared[TokenExample, Demonstration]: ...
 @overload
 def prepare(
@@ -73,6 +75,7 @@ def prepare(
     directory: Path,
     wants: Wants,
     say: Callable[[str], None] = print,
+    cache: Path | None = None,
 ) -> Prepared[Any, Any]: ...
 def prepare(
     dataset: DatasetSettings,
@@ -81,6 +84,7 @@ def prepare(
     directory: Path,
     wants: Wants,
     say: Callable[[str], None] = print,
+    cache: Path | None = None,
 ) -> Prepared[Any, Any]:
     """Reads, checks, splits and tokenises; writes ``data/<split>.arrow`` and ``data_report.json``.
 
@@ -88,18 +92,44 @@ def prepare(
     and reply exceed ``max_length`` tokens, ``dataset.too_long`` decides; a reply that leaves no room for a
     single prompt token is refused under every rule. The report is written when this raises, too.
 
+    What was made before from the same bytes, rules, tokenizer and code is taken from ``cache``, and what is
+    made is kept there; none keeps nothing. The files in ``directory`` are the same either way.
+
     Raises:
         ConfigError: pairs are wanted of a dataset that offers demonstrations.
         DataError: a missing file; bad rows under ``bad_rows=error``; a long one under ``too_long=error``;
             no row that can be used, or none to train on.
     """
+    key = content_key(dataset, chat, max_length, wants) if cache else None
+    entry = cache / "tokens" / key if cache and key else None
+    outcome = fetch(entry, directory, say) if entry else None
+    is_kept = outcome is not None
+    if outcome is None:
+        outcome = _make(dataset, chat, max_length, directory, wants)
+        # a file that was written to meanwhile must not pass for what it was when this began
+        if entry and content_key(dataset, chat, max_length, wants) == key:
+            keep(entry, directory, outcome, say)
+    for line in outcome.summary:
+        say(line)
+    if outcome.lists_rows:
+        say(f"  each of them: {directory / 'data_report.json'}")
+    if is_kept:
+        say(f"  tokens from the cache: {entry}")
+    stores = {split: TokenStore[Any, Any](directory / FILES[f"{split}.arrow"]) for split in SPLITS}
+    return Prepared(**stores, fingerprint=outcome.fingerprint)
+
+
+def _make(dataset: DatasetSettings, chat: Chat, max_length: int, directory: Path, wants: Wants) -> Outcome:
+    """Reads every row and writes every file; raises as ``prepare`` does."""
     report = report_for(dataset)
     digest = hashlib.sha256()
-    paths = {split: directory / "data" / f"{split}.arrow" for split in SPLITS}
     kind = PreferencePair if wants == "pairs" else Demonstration
     try:
         with ExitStack() as stack:
-            write = {split: stack.enter_context(store_writer(path, kind)) for split, path in paths.items()}
+            write = {
+                split: stack.enter_context(store_writer(directory / FILES[f"{split}.arrow"], kind))
+                for split in SPLITS
+            }
             rows = examples(dataset, report, wants)
             # on a terminal, and only where it takes longer than a second
             bar = tqdm(rows, f"reading {report.dataset}", unit=" rows", delay=1, disable=None, leave=False)
@@ -122,12 +152,8 @@ def prepare(
                 )
     finally:
         report.write(directory / "data_report.json")
-    for line in report.summary():
-        say(line)
-    if report.refused or report.truncated:
-        say(f"  each of them: {directory / 'data_report.json'}")
-    stores = {split: TokenStore[Any, Any](path) for split, path in paths.items()}
-    return Prepared(**stores, report=report, fingerprint=digest.hexdigest())
+    lists_rows = bool(report.refused or report.truncated)
+    return Outcome(digest.hexdigest(), tuple(report.summary()), lists_rows)
 
 
 def _tokens(text: PreferencePair | Demonstration, chat: Chat) -> TokenPair | TokenExample:

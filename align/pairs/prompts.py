@@ -38,7 +38,7 @@ def read_prompts(
     try:
         for where, text, _ in examples(dataset, report, dataset.source.offers):
             report.keep(where)
-            if where == split:
+            if where == split and (limit is None or len(found) < limit):
                 found.setdefault(text.prompt)
         report.finish()
     finally:
@@ -48,6 +48,6 @@ def read_prompts(
             f"dataset {report.dataset}: the {split} split is empty; "
             f"raise dataset.{split}_fraction, or give more prompts"
         )
-    prompts = list(found)[:limit]
+    prompts = list(found)
     digest = hashlib.sha256("\n".join(map(prompt_json, prompts)).encode())
     return Prompts(prompts, digest.hexdigest())

@@ -74,7 +74,7 @@ def prepare_data(
     wants: Literal["pairs", "demonstrations"],
 ) -> Prepared[Any, Any]:
     """The dataset as tokens on disk, split by prompt, with its fingerprint noted in run.json."""
-    data = prepare(dataset, chat, model.max_length, run.directory, wants)
+    data = prepare(dataset, chat, model.max_length, run.directory, wants, cache=run.cache)
     if not len(data.train):
         raise DataError(f"no usable row is left to train on; {run.directory}/data_report.json says why")
     run.note_input("data", getattr(dataset.source, "path", None), data.fingerprint)

@@ -145,6 +145,23 @@ def test_the_fingerprint_follows_template_and_tokenizer_but_not_their_use():
     assert ChatFormat(train_tokenizer(texts(), 321)).fingerprint() != CHAT.fingerprint()
 
 
+def test_what_tokens_follow_from_is_the_fingerprint_and_the_day_where_a_template_asks_for_it(monkeypatch):
+    assert CHAT.content_hash() == build().content_hash() == CHAT.fingerprint()
+    dated = build("{{ strftime_now('%d %b %Y') }}" + CHATML)
+    hashes = []
+    for today in ("2030-01-01", "2030-01-02"):
+        monkeypatch.setattr("align.models.chat.time.strftime", lambda _, one=today: one)
+        hashes.append(dated.content_hash())
+        assert CHAT.content_hash() == CHAT.fingerprint()
+    assert hashes == [f"{dated.fingerprint()}2030-01-01", f"{dated.fingerprint()}2030-01-02"]
+
+
+def test_what_tokens_of_a_slow_tokenizer_follow_from_is_not_known(monkeypatch):
+    chat = build()
+    monkeypatch.setattr(chat, "_backend", None)
+    assert chat.content_hash() is None
+
+
 def test_trl_tokenises_an_ordinary_exchange_alike():
     prompt = [{"role": "user", "content": "how are you?"}]
     reply = [{"role": "assistant", "content": "the capital of France"}]

@@ -23,6 +23,13 @@ class ByteChat:
         return np.array([*reply.encode(), END], dtype=np.int32)
 
 
+class KeptChat(ByteChat):
+    """A chat format whose tokens may be kept for later runs."""
+
+    def content_hash(self):
+        return "one token a byte"
+
+
 def settings(name, **values):
     return build(DatasetSettings, {"name": name, **values}, "dataset")
 

@@ -11,6 +11,7 @@ from byte_chat import END, ByteChat, settings
 
 from align.errors import DataError, ModelError
 from align.pairs.prepare import prepare
+from align.pairs.prompts import read_prompts
 from align.pairs.read import records, report_for, texts
 from align.pairs.store import ROWS, TokenStore
 from align.types import Location, Message
@@ -195,6 +196,15 @@ def test_texts_are_those_of_the_training_split(read, many):
     found = list(texts(settings("preference", path=many)))
     expected = [prepared.train.text(i) for i in range(len(prepared.train))]
     assert found == [text for one in expected for text in (one.prompt[0].content, one.chosen, one.rejected)]
+
+
+def test_prompts_are_the_first_distinct_ones_of_their_split(read, many, tmp_path):
+    train = read("preference", path=many).train
+    distinct = list(dict.fromkeys(train.text(i).prompt for i in range(len(train))))
+    dataset = settings("preference", path=many)
+    assert read_prompts(dataset, "train", tmp_path).prompts == distinct
+    assert read_prompts(dataset, "train", tmp_path, limit=7).prompts == distinct[:7]
+    assert read_prompts(dataset, "train", tmp_path, limit=9999).prompts == distinct
 
 
 def test_records_are_numbered_and_named(many):

@@ -50,6 +50,22 @@ def test_pairs_are_shown_with_their_tokens(
             assert tokenizer.decode(ids) == reply + "<|eos|>"
 
 
+def test_a_second_run_finds_the_tokens_of_the_first(
+    tmp_path: Path, sft_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (f"model.path={sft_run}", *WORLD, "dataset.seed=5", f"run.cache={tmp_path / 'cache'}")
+    first, again = (shown(capsys, tmp_path / name, *words) for name in ("first", "again"))
+    (entry,) = (tmp_path / "cache" / "tokens").iterdir()
+    line = f"  tokens from the cache: {entry}\n"
+    assert line in again
+    assert line not in first
+    assert again.replace(line, "").replace("/again/", "/first/") == first
+    assert record(tmp_path / "again")["inputs"] == record(tmp_path / "first")["inputs"]
+    for name in ("train", "validation", "test"):
+        one, two = (tmp_path / run / "data" / f"{name}.arrow" for run in ("first", "again"))
+        assert one.samefile(two)
+
+
 def test_demonstrations_are_shown_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"prompt": f"Say {i}.", "completion": f"{i}, as asked."} for i in range(30)]
     file = tmp_path / "demonstrations.jsonl"
