@@ -20,7 +20,7 @@ from align import registry
 from align.config import Mistakes, Problems, field_types, section, unknown_key, value_of
 from align.errors import ConfigError
 from align.protocols import Tracker
-from align.run import Run, flat
+from align.run import Run, cache_folder, flat
 from align.settings import NaturalInt, RunSettings
 
 COMMON: dict[str, Any] = {"run": RunSettings, "seed": NaturalInt, "resume": bool, "tracking": Tracker}
@@ -224,6 +224,7 @@ def _typed_run(
         config=values,
         config_yaml=OmegaConf.to_yaml(OmegaConf.create(values)),
         command=command,
+        cache=cache_folder(common["run"].cache),
         is_step=is_step,
         steps=steps,
     )
@@ -277,9 +278,10 @@ def _steps(values: Mapping[str, Any], typed: Sequence[Choice], command: Sequence
         wiring = [c for c in wiring if c.key.split(".")[0] not in retyped]
         used.update(choice.key for choice in mine)
         place = Choice("run.dir", quoted(f"{values['run']['dir']}/{name}"), is_group=False)
+        kept = Choice("run.cache", quoted(values["run"]["cache"]), is_group=False)
         start = Choice("stage", stage, is_group=True)
         try:
-            composed = compose(_last_wins([start, *mine, *wiring, *own[name], place]))
+            composed = compose(_last_wins([start, kept, *mine, *wiring, *own[name], place]))
             runs.append(_typed_run(composed, command, is_step=True))
         except Mistakes as error:
             problems.lines += [f"steps.{name}.{line}" for line in error.lines]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from align import __version__
 from align.errors import ConfigError
 from align.files import remove_leftovers, sha256_of, write_json, write_whole
+from align.settings import RunSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +47,10 @@ class Run:
     config_yaml: str = ""
     """The same as text, written to config.yaml."""
     command: Sequence[str] = ()
+    cache: Path = field(
+        default_factory=lambda: cache_folder(os.environ.get("ALIGN_CACHE") or RunSettings.cache)
+    )
+    """What is computed once and kept for later runs; whoever writes there makes its folder."""
     is_step: bool = False
     """Whether a pipeline runs it, which prints the summary at its end."""
     steps: Sequence[Run] = ()
@@ -224,6 +229,18 @@ def _holds_something(directory: Path) -> bool:
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigError(f"run.dir={directory} cannot be written to: give another folder")
     return any(directory.iterdir())
+
+
+def cache_folder(text: str) -> Path:
+    """``run.cache`` as an absolute path, ``~`` expanded; nothing is made.
+
+    Raises:
+        ConfigError: this user has no home folder.
+    """
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigError(f"run.cache={text}: {error}; give run.cache=DIR, or set ALIGN_CACHE") from error
 
 
 def read_record(directory: Path) -> dict[str, Any] | None:

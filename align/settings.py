@@ -116,8 +116,12 @@ class TrainingSettings:
     """Pairs or examples an optimiser step, over all devices."""
     micro_batch_size: PositiveInt | None = None
     """Pairs or examples of one pass on one device; none takes the whole batch. Must divide ``batch_size``."""
+    attention: Literal["auto", "segments", "varlen", "flex", "padded"] = "auto"
+    """How a prompt and its replies share a row without padding: a segment at a time (any device), in one
+    kernel (``varlen``, ``flex``: CUDA), or not at all (``padded``). ``auto`` takes what the device and the
+    architecture can do."""
     length_window: PositiveInt = 8
-    """Batches within which examples of like length are put together, to save padding; 1 groups nothing."""
+    """Batches within which examples of like length share a padded batch; 1 groups nothing."""
     learning_rate: Positive = 1e-3
     """Peak learning rate of AdamW."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
@@ -132,6 +136,9 @@ class TrainingSettings:
     """Gradients are scaled down to this global norm."""
     gradient_checkpointing: bool = False
     """Recomputes activations in the backward pass: less memory, about a third more time."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the forward pass multiplies in; weights, optimiser, losses and sums stay float32. ``auto`` is
+    bfloat16 where the device multiplies it fast (CUDA from Ampere on, CPUs with AMX or AVX512-BF16)."""
     log_every: PositiveInt = 10
     """Steps between lines of ``metrics.jsonl``."""
     save_every: PositiveInt | None = None
@@ -172,10 +179,16 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where a run writes."""
+    """Where a run writes, and where runs share what they computed."""
 
     dir: str
     """The run's directory; must be empty or absent unless ``resume=true``."""
+    cache: str = "~/.cache/align"
+    """Where what is computed once is kept for later runs, by content; may be deleted at any time."""
+
+    def __post_init__(self) -> None:
+        if not self.cache.strip():
+            raise ConfigError("cache is empty: give a folder with run.cache=DIR, or unset ALIGN_CACHE")
 
 
 @dataclass(frozen=True)

@@ -202,6 +202,36 @@ class PairLosses:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What one forward and backward pass, or several, were given to do. Works add up.
+
+    A packed batch computes a shared prompt once (``computed == distinct``), a padded one once a reply
+    (``computed == total``); ``computed / slots`` is the share of positions that are no padding.
+    """
+
+    distinct: int = 0
+    """Tokens, a shared prompt counted once."""
+    total: int = 0
+    """Tokens that a plain forward would be given: the prompt once a reply, no padding."""
+    computed: int = 0
+    """Tokens that went through the model, padding left out."""
+    slots: int = 0
+    """Positions that went through the model, padding included."""
+    flops: float = 0.0
+    """Floating-point operations of forward and backward that the task needs: those of the distinct tokens;
+    repeated prompts, padding and recomputed activations do not count. 0 where nobody counts."""
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.distinct + other.distinct,
+            self.total + other.total,
+            self.computed + other.computed,
+            self.slots + other.slots,
+            self.flops + other.flops,
+        )
+
+
+@dataclass(frozen=True)
 class SampledReply:
     """A reply drawn from a policy: its text, its tokens, and whether it ended by itself."""
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from align.models.batch import TokenIds
     from align.models.scalar import ScalarModel
+    from align.packing.forward import Forward
     from align.types import Prompt
 
 __all__ = ["BradleyTerry"]
@@ -41,6 +42,8 @@ class BradleyTerry:
         import torch
 
         from align.models.scalar import load_scalar
+        from align.packing.probe import open_forward
+        from align.report.console import say
         from align.settings import AdapterSettings, ModelSettings
 
         accelerator = torch.accelerator.current_accelerator(check_available=True)
@@ -48,7 +51,8 @@ class BradleyTerry:
         model = ModelSettings(path=self.path, max_length=1)  # each text is measured when it is scored
         scalar = load_scalar(model, AdapterSettings(), texts=None, seed=0, device=device, trained=True)
         scalar.model.eval().requires_grad_(False)
-        return Ready(scalar, self.batch_size, self.too_long)
+        forward = open_forward(scalar.model, scalar.pad_id, say=say)
+        return Ready(scalar, forward, self.batch_size, self.too_long)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Ready:
     """A loaded scalar model and how many replies it scores at once."""
 
     scalar: ScalarModel
+    forward: Forward
     batch_size: int
     too_long: Literal["truncate_left", "error"]
 
@@ -72,7 +77,7 @@ class Ready:
         """
         import torch
 
-        from align.models.forward import reply_scores
+        from align.packing.layout import ReplyGroup
 
         chat = self.scalar.chat
         texts = self._fitted(
@@ -87,12 +92,8 @@ class Ready:
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
             with torch.inference_mode():
-                batch = reply_scores(
-                    self.scalar.model,
-                    [texts[row][0] for row in rows],
-                    [texts[row][1] for row in rows],
-                    self.scalar.pad_id,
-                )
+                groups = [ReplyGroup(prompt, (reply,)) for prompt, reply in (texts[row] for row in rows)]
+                batch = self.forward.scores(groups)
             for row, score in zip(rows, batch.tolist(), strict=True):
                 scores[row] = score
         bad = [row for row, score in enumerate(scores) if not math.isfinite(score)]

@@ -39,6 +39,7 @@ TRAINING = (
     "training.schedule=constant",
     "training.warmup_steps=0",
     "training.length_window=1",
+    "training.precision=float32",
     "training.log_every=1",
     f"seed={SEED}",
 )

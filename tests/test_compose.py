@@ -12,7 +12,7 @@ import pytest
 from align import registry
 from align.compose import choices, combinations, conf_folder, groups, run_from
 from align.errors import ConfigError
-from align.run import Run
+from align.run import Run, differences
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -216,3 +216,37 @@ def test_help_needs_no_stage_and_is_quick() -> None:
     took, _ = seconds("-c", "import align")
     bare, _ = seconds("-c", "pass")
     assert took - bare < 0.2
+
+
+def test_the_cache_is_typed_or_set_or_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ALIGN_CACHE", "some=where/{kept}")
+    assert composed("stage=dpo", "run.cache='~/a'").cache == tmp_path / "a"
+    assert composed("stage=dpo").cache == Path("some=where/{kept}").absolute()
+    monkeypatch.delenv("ALIGN_CACHE")
+    assert composed("stage=dpo").cache == tmp_path / ".cache" / "align"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["run.cache="], ["run.cache=''"]])
+def test_an_empty_cache_is_refused(words: list[str]) -> None:
+    assert "run.cache" in refusal("stage=dpo", *words)
+
+
+def test_an_emptied_variable_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALIGN_CACHE", "")
+    assert "run: cache is empty: give a folder with run.cache=DIR, or unset ALIGN_CACHE" in refusal(
+        "stage=dpo"
+    )
+
+
+def test_a_pipeline_hands_its_cache_to_every_step_but_to_one_that_has_its_own() -> None:
+    run = composed("stage=pipeline", "run.cache='/a b=c'", "steps.dpo.run.cache=/d")
+    assert run.cache == Path("/a b=c")
+    assert [str(step.cache) for step in run.steps] == ["/a b=c", "/a b=c", "/d", "/a b=c"]
+
+
+def test_a_run_is_the_same_with_another_cache() -> None:
+    one, two = (composed("stage=pipeline", f"run.cache=/{name}").steps[0] for name in "ab")
+    assert one.config["run"]["cache"] != two.config["run"]["cache"]
+    assert differences(one.config, two.config) == []

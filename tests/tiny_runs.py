@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from align.__main__ import main
+from align.tracking.metrics import CLOCK_KEYS
 
 SHAPE = (
     "model.scratch.hidden_size=32",
@@ -25,12 +26,11 @@ STEPS = (
     "training.warmup_steps=2",
     "training.log_every=1",
     "training.save_every=2",
+    "training.precision=float32",
 )
-"""Six steps, each logged, every second one saved; the rate rises and falls."""
+"""Six steps, each logged, every second one saved; the rate rises and falls. In the same numbers anywhere."""
 SAMPLING = ("sampling.max_new_tokens=12", "evaluation.prompts=6", "evaluation.shown=1")
 """Six prompts, answered in twelve tokens."""
-CLOCK = ("time", "examples_per_second", "tokens_per_second")
-"""Metrics that a clock decides; every other one must repeat to the last bit."""
 
 
 def align(*words: str) -> None:
@@ -56,7 +56,7 @@ def evaluate(directory: Path, policy: Path, reference: Path, *words: str) -> Pat
 def lines(directory: Path) -> list[dict[str, float]]:
     """The lines of ``metrics.jsonl`` without what a clock decides."""
     kept = (json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines())
-    return [{name: value for name, value in line.items() if name not in CLOCK} for line in kept]
+    return [{name: value for name, value in line.items() if name not in CLOCK_KEYS} for line in kept]
 
 
 def losses(directory: Path) -> list[float]:

@@ -13,10 +13,11 @@ from align import registry
 from align.evaluation.compare import Answers
 from align.generation.local import sample_tokens
 from align.models.batch import TokenIds
-from align.models.forward import reply_logps
 from align.models.policy import Policy, evaluating
+from align.packing.layout import ReplyGroup
+from align.packing.probe import open_forward
 from align.protocols import KnownTruth, RewardModel, Scorer, Source
-from align.report.console import Progress
+from align.report.console import Progress, say
 from align.run import read_record
 from align.settings import SamplingSettings
 from align.types import Prompt, SampledReply
@@ -87,10 +88,10 @@ def logps_of(
     ids = [np.array(reply.token_ids, dtype=np.int32) for reply in replies]
     room, temperature = policy.max_length - sampling.max_new_tokens, sampling.temperature or 1.0
     for one, values in zip((policy, reference), found, strict=True):
-        prompt_ids = prompt_tokens(one, prompts, room)
+        prompt_ids, forward = prompt_tokens(one, prompts, room), open_forward(one.model, one.pad_id, say=say)
+        groups = [ReplyGroup(prompt, (reply,)) for prompt, reply in zip(prompt_ids, ids, strict=True)]
         with torch.no_grad(), evaluating(one.model):
-            for start in range(0, len(ids), batch_size):
-                rows = slice(start, start + batch_size)
-                logps = reply_logps(one.model, prompt_ids[rows], ids[rows], one.pad_id, temperature)
+            for start in range(0, len(groups), batch_size):
+                logps = forward.logps(groups[start : start + batch_size], temperature)
                 values.extend(logps.sums_B().double().tolist())
     return found

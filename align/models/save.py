@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
@@ -67,16 +70,17 @@ def plain_model(model: Any) -> Any:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-def merged_state(model: Any) -> dict[str, Tensor]:
+def merged_state(model: Any, *, adapter: bool = True) -> dict[str, Tensor]:
     """The weights that the model computes with, under the names that it has without an adapter.
 
     Only the layers that have an adapter are copied; merging in place and back would leave rounding errors
-    in the model that goes on training.
+    in the model that goes on training. With ``adapter`` false: the weights with the adapter off.
     """
     base = plain_model(model)
     if not isinstance(model, PeftModel):
         return dict(base.state_dict())
     layers = dict(base.named_modules())
+    kept = "modules_to_save.default." if adapter else "original_module."
     merged: dict[str, Tensor] = {}
     for name, value in base.state_dict().items():
         owner = _adapted_owner(name, layers)
@@ -87,10 +91,30 @@ def merged_state(model: Any) -> dict[str, Tensor]:
         if inside.startswith("base_layer."):
             leaf = inside.removeprefix("base_layer.")
             layer = layers[owner]
-            merged[f"{owner}.{leaf}"] = value + _delta(layer, value) if leaf == "weight" else value
-        elif inside.startswith("modules_to_save.default."):
-            merged[f"{owner}.{inside.removeprefix('modules_to_save.default.')}"] = value
+            changed = adapter and leaf == "weight"
+            merged[f"{owner}.{leaf}"] = value + _delta(layer, value) if changed else value
+        elif inside.startswith(kept):
+            merged[f"{owner}.{inside.removeprefix(kept)}"] = value
     return merged
+
+
+def base_fingerprint(model: Any) -> str:
+    """SHA-256 of the weights (names, shapes, bytes) and config that a model has with its adapter off.
+
+    It is the same under LoRA as for the plain model that the adapter was put on.
+    """
+    digest = hashlib.sha256(plain_model(model).config.to_json_string(use_diff=False).encode())
+    state = merged_state(model, adapter=False)
+    with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter: each core takes a tensor
+        parts = pool.map(_tensor_digest, state.values())
+        for (name, tensor), part in sorted(zip(state.items(), parts, strict=True), key=lambda one: one[0][0]):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {part}\n".encode())
+    return digest.hexdigest()
+
+
+def _tensor_digest(tensor: Tensor) -> str:
+    whole = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+    return hashlib.sha256(whole.numpy().data).hexdigest()
 
 
 def _delta(layer: Any, weight: Tensor) -> Tensor:

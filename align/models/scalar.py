@@ -32,11 +32,15 @@ class LastTokenScores(nn.Module):
         self.inner = inner
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Scores (B,) of rows (B, T); ``attention_mask`` is 0 where there is padding, on either side."""
+        """Scores (B,) of rows (B, T); ``attention_mask`` is 0 where there is padding, on either side.
+
+        They have the weights' dtype, also under autocast.
+        """
+        wide = next(self.parameters()).dtype
         whole = plain_model(self.inner)
         if not reads_last_token(whole):
             logits: Tensor = whole(input_ids=input_ids, attention_mask=attention_mask).logits
-            return logits.squeeze(-1)
+            return logits.squeeze(-1).to(wide)
         backbone = getattr(whole, whole.base_model_prefix)
         hidden_BTH = backbone(
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False
@@ -44,7 +48,9 @@ class LastTokenScores(nn.Module):
         positions_T = torch.arange(input_ids.shape[1], device=input_ids.device)
         last_B = (attention_mask * positions_T).argmax(-1)
         rows_B = torch.arange(len(input_ids), device=input_ids.device)
-        scores: Tensor = whole.score(hidden_BTH[rows_B, last_B]).squeeze(-1)
+        # one sum a reply, in full: with the 8 bits of bfloat16, replies of like worth would tie
+        with torch.autocast(input_ids.device.type, enabled=False):
+            scores: Tensor = whole.score(hidden_BTH[rows_B, last_B].to(wide)).squeeze(-1)
         return scores
 
     @property

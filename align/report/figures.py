@@ -15,6 +15,7 @@ from align.errors import DataError
 from align.files import written_aside
 from align.report import panels
 from align.report.files import read_metrics, read_results, read_samples
+from align.tracking.metrics import CLOCK_KEYS
 from align.types import Result
 
 T = TypeVar("T")
@@ -23,8 +24,7 @@ PANEL_INCHES = (3.4, 2.7)
 DOTS_PER_INCH = 150
 MOST_COLUMNS = 3
 
-HOUSEKEEPING = frozenset({"step", "epoch", "time", "learning_rate", "tokens"})
-HOUSEKEEPING |= {"tokens_per_second", "examples_per_second"}
+HOUSEKEEPING = CLOCK_KEYS | {"step", "epoch", "learning_rate", "tokens", "fill_rate"}
 """Keys of ``metrics.jsonl`` that say how the run went, not what was learnt; drawn only when asked for."""
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from align.distributed.device import device
+from align.distributed.device import compute_dtype, device
 from align.errors import DataError
 from align.evaluation.accuracy import accuracy
 from align.models.chat import ChatFormat
 from align.models.policy import Policy, evaluating, load_policy
 from align.models.scalar import ScalarModel, load_scalar
+from align.packing.forward import Forward, Padded
+from align.packing.probe import open_forward
 from align.pairs.prepare import Prepared, prepare
 from align.pairs.read import texts
 from align.pairs.store import TokenStore
@@ -23,6 +26,7 @@ from align.run import Run
 from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
 from align.training.determinism import seed_everything
 from align.training.loop import Objective, train
+from align.training.objectives import Imitation, Preference, Scoring
 from align.types import Result, TokenPair
 
 ScorePairs = Callable[[list[TokenPair]], tuple[Tensor, Tensor]]
@@ -77,18 +81,39 @@ def prepare_data(
     return data
 
 
+def ready(
+    opened: Policy | ScalarModel, training: TrainingSettings, model: torch.nn.Module | None = None
+) -> Forward:
+    """How a model is asked about replies in training: packed where its architecture allows it.
+
+    ``model`` is another model of the same kind (the frozen reference), of which nothing is said.
+    """
+    return open_forward(
+        model or opened.model,
+        opened.pad_id,
+        attention=training.attention,
+        dtype=compute_dtype(training.precision, opened.device),
+        say=say if model is None else lambda _line: None,
+    )
+
+
+def effective(training: TrainingSettings, forward: Forward) -> TrainingSettings:
+    """The settings that count: nothing is gained by like lengths in a batch where nothing is padded."""
+    return training if isinstance(forward, Padded) else replace(training, length_window=1)
+
+
 def fit(
     run: Run,
     settings: TrainingSettings,
     model: Any,
-    objective: Objective[Any],
+    objective: Imitation | Scoring | Preference,
     data: Prepared[Any, Any],
     validate: Callable[[], float] | None = None,
 ) -> None:
     """Trains the model on the training split; early stopping looks at the validation split."""
     train(
         run=run,
-        settings=settings,
+        settings=effective(settings, objective.forward),
         model=model,
         objective=objective,
         items=data.train,

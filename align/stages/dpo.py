@@ -36,13 +36,25 @@ class Dpo:
         """Writes ``model/``, and ``dpo/implicit/accuracy`` (unseen pairs) to results.json."""
         from align.models.policy import save_policy
         from align.report.figures import training_figure
-        from align.stages._common import fit, open_policy, pair_accuracy, prepare_data, warn_if_coupled
+        from align.stages._common import (
+            fit,
+            open_policy,
+            pair_accuracy,
+            prepare_data,
+            ready,
+            warn_if_coupled,
+        )
+        from align.stages._reference import reference_logps
         from align.training.objectives import Preference
 
         policy = open_policy(run, self.model, self.adapter, self.dataset)
         data = prepare_data(run, self.dataset, policy.chat, self.model, "pairs")
         warn_if_coupled(self.loss, self.training)
-        objective = Preference(policy.model, policy.pad_id, self.loss, policy.reference)
+        forward = ready(policy, self.training)
+        reference = None
+        if self.loss.needs_reference:
+            reference = reference_logps(run, policy, forward, data, self.training)
+        objective = Preference(forward, self.loss, reference)
 
         def implicit_rewards(items: list[TokenPair]) -> tuple[Tensor, Tensor]:
             values = self.loss(objective.logps(items))

@@ -34,13 +34,13 @@ class Reward:
         """Writes ``model/`` (a sequence classifier) and ``reward/accuracy`` to results.json."""
         from align.models.scalar import save_scalar
         from align.report.figures import reward_figure
-        from align.stages._common import fit, open_scalar, pair_accuracy, prepare_data
+        from align.stages._common import fit, open_scalar, pair_accuracy, prepare_data, ready
         from align.stages._truth import bayes_accuracy
         from align.training.objectives import Scoring
 
         scalar = open_scalar(run, self.model, self.adapter, self.dataset)
         data = prepare_data(run, self.dataset, scalar.chat, self.model, "pairs")
-        objective = Scoring(scalar.model, scalar.pad_id, self.reward_loss)
+        objective = Scoring(ready(scalar, self.training), self.reward_loss)
 
         def unseen(items: TokenStore[Any, Any]) -> list[Result]:
             return pair_accuracy("reward", scalar.model, objective.scores, items, self.training)

@@ -26,12 +26,12 @@ class Sft:
         """Writes ``model/``, and ``sft/nll`` (nats a reply token on unseen prompts) to results.json."""
         from align.models.policy import save_policy
         from align.report.figures import training_figure
-        from align.stages._common import fit, held_out, open_policy, prepare_data
+        from align.stages._common import fit, held_out, open_policy, prepare_data, ready
         from align.training.objectives import Imitation
 
         policy = open_policy(run, self.model, self.adapter, self.dataset)
         data = prepare_data(run, self.dataset, policy.chat, self.model, "demonstrations")
-        objective = Imitation(policy.model, policy.pad_id)
+        objective = Imitation(ready(policy, self.training))
         fit(run, self.training, policy.model, objective, data)
         save_policy(policy, run.directory / "model")
         run.offer_model()

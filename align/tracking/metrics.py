@@ -11,6 +11,17 @@ from types import TracebackType
 from align.errors import CheckpointError
 from align.files import write_whole
 
+PHASES = ("data", "forward", "backward", "optimiser")
+"""What a training step is made of: drawing a batch; then, a micro-batch at a time, forward and backward; then
+clipping and the optimiser's step."""
+
+CLOCK_KEYS = frozenset(
+    {"time", "examples_per_second", "tokens_per_second", "tokens_per_second/total"}
+    | {"flops_per_second", "mfu", "memory_peak_mb"}
+    | {f"time_share/{phase}" for phase in PHASES}
+)
+"""Keys of a training's lines that the machine decides, not the seed; all others repeat to the last bit."""
+
 
 class MetricsFile:
     """The open file. Lines are flushed as they are written, and on the disk after ``sync``."""

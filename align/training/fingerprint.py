@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from align.distributed.device import compute_dtype
 from align.errors import CheckpointError
 from align.settings import TrainingSettings
 
@@ -49,6 +50,7 @@ def fingerprint_of(
     """Name -> value. ``more`` is the stage's own (data, loss, reference); its names win."""
     found = {f"training.{name}": str(getattr(settings, name)) for name in _SETTINGS}
     found["training.micro_batch_size"] = str(settings.micro_batch_size or settings.batch_size)
+    found["training.precision"] = str(compute_dtype(settings.precision, device)).removeprefix("torch.")
     if settings.schedule != "constant":
         found["steps"] = str(total_steps)
     found |= {"seed": str(seed), "stage": stage, "training examples": str(items)}

@@ -15,6 +15,7 @@ from typing import Generic
 import torch
 from torch.nn import Module
 
+from align.distributed.device import compute_dtype
 from align.errors import CheckpointError, ConfigError, ModelError, Terminated
 from align.run import Run
 from align.settings import TrainingSettings
@@ -28,7 +29,9 @@ from align.training.progress import progress
 from align.training.sampler import Sampler, ends_epoch, total_steps
 from align.training.signals import sigterm_noted
 from align.training.state import Counters, Trained, capture, restore, restore_weights
+from align.training.throughput import PhaseClock, memory_peak_mb, new_memory_peak, peak_flops, throughput
 from align.training.update import Item, Items, Objective, Step, Updated, update
+from align.types import Work
 
 __all__ = ["Items", "Objective", "Step", "TrainSummary", "train"]
 
@@ -111,12 +114,27 @@ def train(
         begun_at = counters.step
         lengths = getattr(items, "lengths", None)
         sampler = Sampler(run.seed, settings.batch_size, len(items), settings.length_window, lengths)
+        peak = peak_flops(device, compute_dtype(settings.precision, device))
+        clock = PhaseClock(device, counters.phases)
         job = _Job(
-            run, settings, trained, objective, items, sampler, describe, validate, identity, total, counters
+            run=run,
+            settings=settings,
+            trained=trained,
+            objective=objective,
+            items=items,
+            sampler=sampler,
+            describe=describe,
+            validate=validate,
+            identity=identity,
+            total=total,
+            counters=counters,
+            clock=clock,
+            peak=peak,
         )
         if settings.gradient_checkpointing:
             _recompute_activations(model)
         model.train()
+        new_memory_peak(device)
         _run_steps(job)
         model.eval()
         _take_best(job)
@@ -138,6 +156,8 @@ class _Job(Generic[Item]):
     identity: Mapping[str, str]
     total: int
     counters: Counters
+    clock: PhaseClock
+    peak: float
 
     def finished(self) -> bool:
         """Whether the last step is taken, or patience is at its end."""
@@ -195,7 +215,10 @@ def _run_steps(job: _Job[Item]) -> None:
 def _take_step(job: _Job[Item]) -> float:
     """Draws a batch and takes one step on it; returns the learning rate."""
     settings, counters, optimiser = job.settings, job.counters, job.trained.optimiser
+    job.clock.start()
     batch = [job.items[index] for index in job.sampler.batch(counters.step)]
+    ids = [job.describe(item) for item in batch]
+    job.clock.lap("data")
     rate = learning_rate(
         counters.step,
         job.total,
@@ -213,7 +236,8 @@ def _take_step(job: _Job[Item]) -> float:
         micro_batch_size=settings.micro_batch_size or settings.batch_size,
         max_grad_norm=settings.max_grad_norm,
         step=counters.step,
-        ids=[job.describe(item) for item in batch],
+        ids=ids,
+        lap=job.clock.lap,
     )
     _count(counters, updated)
     return rate
@@ -224,7 +248,9 @@ def _count(counters: Counters, updated: Updated) -> None:
     counters.meter.add("grad_norm", updated.grad_norm, 1.0)
     for name, (value, count) in updated.metrics.items():
         counters.meter.add(name, value, count)
-    counters.tokens += updated.tokens
+    if updated.work is not None:
+        counters.work += updated.work
+        counters.tokens += updated.work.distinct
 
 
 def _look(job: _Job[Item]) -> float | None:
@@ -250,25 +276,25 @@ def _look(job: _Job[Item]) -> float | None:
 
 def _log(job: _Job[Item], metrics: MetricsFile, rate: float, value: float | None) -> None:
     """Writes one line: means since the line before it, and the throughput since then."""
-    counters, last = job.counters, job.counters.line
-    seconds = max(counters.seconds - last.get("time", 0.0), 1e-9)
-    seen = counters.step * job.settings.batch_size
+    counters, size = job.counters, job.settings.batch_size
+    examples = (counters.step - counters.line_step) * size
     line: dict[str, float] = {
-        "epoch": seen / len(job.items),
+        "epoch": counters.step * size / len(job.items),
         "time": counters.seconds,
         "learning_rate": rate,
         **counters.meter.means(),
-        "examples_per_second": (seen - counters.line_step * job.settings.batch_size) / seconds,
+        **({"tokens": counters.tokens} if counters.tokens else {}),
+        **throughput(examples, counters.work, counters.phases, job.peak),
+        "memory_peak_mb": memory_peak_mb(job.trained.device),
     }
-    if counters.tokens:
-        line["tokens"] = counters.tokens
-        line["tokens_per_second"] = (counters.tokens - last.get("tokens", 0)) / seconds
     if value is not None:
         line["validation"] = value
     metrics.write(counters.step, line)
     job.run.tracker.log(counters.step, line)
     counters.line, counters.line_step = line, counters.step
     counters.meter.clear()
+    counters.phases.clear()
+    counters.work = Work()
 
 
 def _save_is_due(job: _Job[Item], *, looked: bool) -> bool:

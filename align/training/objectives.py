@@ -7,14 +7,13 @@ has the same gradient as the whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from align.models.forward import reply_logps, reply_scores
+from align.packing.forward import Forward
+from align.packing.layout import ReplyGroup
 from align.protocols import PairLoss, ScoreLoss
 from align.training.loop import Step
 from align.types import PairLogps, TokenExample, TokenLogps, TokenPair
@@ -24,28 +23,24 @@ from align.types import PairLogps, TokenExample, TokenLogps, TokenPair
 class Imitation:
     """Negative log-likelihood of reply tokens, a mean over the tokens of the whole batch (``stage=sft``)."""
 
-    model: Any
-    pad_id: int
+    forward: Forward
 
     def weight(self, items: Sequence[TokenExample]) -> float:
         """Reply tokens."""
         return float(sum(len(item.reply_ids) for item in items))
 
     def __call__(self, items: Sequence[TokenExample]) -> Step:
-        logps = reply_logps(
-            self.model, [item.prompt_ids for item in items], [item.reply_ids for item in items], self.pad_id
-        )
-        loss = -logps.sums_B().sum()
-        tokens = self.weight(items)
-        return Step(loss_sum=loss, metrics={"nll": (loss.detach(), tokens)}, tokens=token_count(items))
+        groups = grouped(items)
+        loss = -self.forward.logps(groups).sums_B().sum()
+        metrics = {"nll": (loss.detach(), self.weight(items))}
+        return Step(loss_sum=loss, metrics=metrics, work=self.forward.work(groups))
 
 
 @dataclass(frozen=True)
 class Scoring:
     """A loss over the scores of both replies, a mean over pairs (``stage=reward``)."""
 
-    model: Any
-    pad_id: int
+    forward: Forward
     loss: ScoreLoss
 
     def weight(self, items: Sequence[TokenPair]) -> float:
@@ -54,8 +49,7 @@ class Scoring:
 
     def scores(self, items: Sequence[TokenPair]) -> tuple[Tensor, Tensor]:
         """Scores (B,) of the chosen replies and of the rejected ones."""
-        scores_2B = reply_scores(self.model, twice(items), both_replies(items), self.pad_id)
-        chosen, rejected = scores_2B.chunk(2)
+        chosen, rejected = self.forward.scores(grouped(items)).chunk(2)
         return chosen, rejected
 
     def __call__(self, items: Sequence[TokenPair]) -> Step:
@@ -66,30 +60,26 @@ class Scoring:
             "margin": ((chosen - rejected).sum().detach(), len(items)),
             "score_mean": (torch.cat((chosen, rejected)).sum().detach(), 2 * len(items)),
         }
-        return Step(loss_sum=losses.sum(), metrics=metrics, tokens=token_count(items))
+        return Step(loss_sum=losses.sum(), metrics=metrics, work=self.forward.work(grouped(items)))
 
 
 @dataclass(frozen=True)
 class Preference:
     """A pair loss over log-probabilities of policy and reference, a mean over pairs (``stage=dpo``)."""
 
-    model: Any
-    pad_id: int
+    forward: Forward
     loss: PairLoss
-    reference: Callable[[], AbstractContextManager[Any]]
-    """Opens the reference model; used only by losses that need one."""
+    reference: Callable[[Sequence[TokenPair]], TokenLogps] | None
+    """What the reference says of the same pairs, rows ``2B``; None for losses that need none."""
 
     def weight(self, items: Sequence[TokenPair]) -> float:
         """Pairs."""
         return float(len(items))
 
     def logps(self, items: Sequence[TokenPair]) -> PairLogps:
-        """What the loss sees of these pairs: two forward passes at most, both replies in each."""
-        policy = reply_logps(self.model, twice(items), both_replies(items), self.pad_id)
-        reference = None
-        if self.loss.needs_reference:
-            with torch.no_grad(), self.reference() as model:
-                reference = reply_logps(model, twice(items), both_replies(items), self.pad_id)
+        """What the loss sees of these pairs: one forward pass, both replies in it."""
+        policy = self.forward.logps(grouped(items))
+        reference = self.reference(items) if self.reference is not None else None
         return pair_logps(policy, reference, with_tokens=self.loss.needs_tokens)
 
     def __call__(self, items: Sequence[TokenPair]) -> Step:
@@ -105,7 +95,7 @@ class Preference:
             "logps/chosen": (logps.policy_chosen.sum().detach(), count),
             "logps/rejected": (logps.policy_rejected.sum().detach(), count),
         }
-        return Step(loss_sum=values.losses.sum(), metrics=metrics, tokens=token_count(items))
+        return Step(loss_sum=values.losses.sum(), metrics=metrics, work=self.forward.work(grouped(items)))
 
 
 def pair_logps(policy: TokenLogps, reference: TokenLogps | None, *, with_tokens: bool) -> PairLogps:
@@ -125,14 +115,14 @@ def pair_logps(policy: TokenLogps, reference: TokenLogps | None, *, with_tokens:
     )
 
 
-def twice(items: Sequence[TokenPair]) -> list[Any]:
-    """Each prompt once a reply: rows ``2B``."""
-    return [item.prompt_ids for item in items] * 2
-
-
-def both_replies(items: Sequence[TokenPair]) -> list[Any]:
-    """Chosen replies, then rejected ones: rows ``2B``."""
-    return [item.chosen_ids for item in items] + [item.rejected_ids for item in items]
+def grouped(items: Sequence[TokenExample | TokenPair]) -> list[ReplyGroup]:
+    """Each prompt with its replies: chosen, then rejected."""
+    return [
+        ReplyGroup(item.prompt_ids, (item.chosen_ids, item.rejected_ids))
+        if isinstance(item, TokenPair)
+        else ReplyGroup(item.prompt_ids, (item.reply_ids,))
+        for item in items
+    ]
 
 
 def margins(items: Sequence[TokenPair], like: Tensor) -> Tensor | None:
@@ -146,14 +136,3 @@ def margins(items: Sequence[TokenPair], like: Tensor) -> Tensor | None:
 def share_ahead(chosen: Tensor, rejected: Tensor) -> Tensor:
     """How many chosen are ahead, ties counted half: a sum over pairs."""
     return ((chosen > rejected).float() + 0.5 * (chosen == rejected).float()).sum().detach()
-
-
-def token_count(items: Sequence[TokenExample | TokenPair]) -> int:
-    """Real tokens that the forward pass sees: the prompt once a reply, no padding."""
-    total = 0
-    for item in items:
-        if isinstance(item, TokenPair):
-            total += 2 * len(item.prompt_ids) + len(item.chosen_ids) + len(item.rejected_ids)
-        else:
-            total += len(item.prompt_ids) + len(item.reply_ids)
-    return total

@@ -11,7 +11,8 @@ from datetime import timedelta
 Show = Callable[[int, Mapping[str, float]], None]
 """Called with the step just finished and the last line of metrics (empty before the first)."""
 
-_SHOWN = {"loss": "loss", "grad_norm": "grad", "examples_per_second": "ex/s", "validation": "val"}
+_SHOWN = {"loss": "loss", "grad_norm": "grad", "examples_per_second": "ex/s", "mfu": "mfu"}
+_SHOWN |= {"validation": "val"}
 
 
 @contextmanager

@@ -47,6 +47,12 @@ class Sampler:
         places = (divmod(position, self.count) for position in range(first, first + self.batch_size))
         return [int(_order(self, epoch)[place]) for epoch, place in places]
 
+    def drawn(self, steps: int) -> list[int]:
+        """Indices, each once and in their order, of the items of the first ``steps`` steps."""
+        if steps * self.batch_size >= self.count:
+            return list(range(self.count))
+        return sorted({index for step in range(1, steps + 1) for index in self.batch(step)})
+
 
 @functools.lru_cache(maxsize=2)
 def _order(sampler: Sampler, epoch: int) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ from align.training.determinism import GeneratorStates, generator_states, restor
 from align.training.early_stopping import BestSoFar
 from align.training.guards import require_finite_state
 from align.training.meter import Meter
+from align.types import Work
 
 
 @dataclass
@@ -28,7 +29,11 @@ class Counters:
     seconds: float = 0.0
     """Time spent training, over all sittings."""
     tokens: int = 0
-    """Tokens that went through the model, where the objective counts them."""
+    """Distinct tokens trained on (a shared prompt once), where the objective counts them."""
+    work: Work = field(default_factory=Work)
+    """What the model was given to do since the last line."""
+    phases: dict[str, float] = field(default_factory=dict)
+    """Seconds since the last line, by phase of a step."""
     best: BestSoFar = field(default_factory=BestSoFar)
     meter: Meter = field(default_factory=Meter)
     line: dict[str, float] = field(default_factory=dict)
@@ -44,7 +49,8 @@ class Counters:
     def of(cls, values: Mapping[str, Any]) -> Counters:
         """The inverse of ``plain``, through JSON."""
         sums = {name: (total, count) for name, (total, count) in values["meter"]["sums"].items()}
-        return cls(**{**values, "best": BestSoFar(**values["best"]), "meter": Meter(sums)})
+        work, best = Work(**values["work"]), BestSoFar(**values["best"])
+        return cls(**{**values, "work": work, "best": best, "meter": Meter(sums)})
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -12,6 +12,7 @@ from torch.nn import Parameter
 
 from align.errors import DataError
 from align.training.guards import nonfinite_names, require_finite, require_finite_gradients
+from align.types import Work
 
 Item = TypeVar("Item")
 ItemIn = TypeVar("ItemIn", contravariant=True)
@@ -34,8 +35,8 @@ class Step:
     """Scalar with a gradient: the SUM of the losses over the micro-batch's units (pairs, reply tokens)."""
     metrics: Mapping[str, tuple[float | Tensor, float]] = field(default_factory=dict)
     """Name -> (sum, count); a line shows sum / count over all that was counted since the line before."""
-    tokens: int = 0
-    """Tokens that went through the model, padding left out; 0 where nobody counts."""
+    work: Work | None = None
+    """What the model was given to do; None where nobody counts."""
 
 
 class Objective(Protocol[ItemIn]):
@@ -50,13 +51,13 @@ class Objective(Protocol[ItemIn]):
 
 @dataclass(frozen=True)
 class Updated:
-    """One finished step: ``loss_sum`` over ``weight`` units, the gradient norm before clipping, metrics."""
+    """One finished step: ``loss_sum`` over ``weight`` units, the gradient norm before clipping ..."""
 
     loss_sum: float
     weight: float
     grad_norm: float
     metrics: Mapping[str, tuple[float, float]]
-    tokens: int
+    work: Work | None
 
 
 def update(
@@ -69,6 +70,7 @@ def update(
     max_grad_norm: float,
     step: int,
     ids: Sequence[str],
+    lap: Callable[[str], None],
 ) -> Updated:
     """Takes one optimiser step on a batch.
 
@@ -80,30 +82,37 @@ def update(
         items: the whole batch; ``micro_batch_size`` of them go through the model at a time.
         parameters: what is trained, by name.
         step: 1-based, for messages; ``ids`` name the items in them.
+        lap: called with the phase (``forward``, ``backward``, ``optimiser``) that has just ended.
 
     Raises:
         NonFiniteError: a loss, metric or gradient is NaN or infinite; no weight was changed.
         DataError: nothing in the batch counts.
     """
     optimiser.zero_grad(set_to_none=True)
+    lap("optimiser")
     weight = float(objective.weight(items))
     if not weight > 0:
         raise DataError(f"step {step}: nothing counts in the loss of the batch {', '.join(ids)}")
-    loss_sum, tokens = 0.0, 0
+    loss_sum = 0.0
+    work: Work | None = None
     metrics: dict[str, tuple[float, float]] = {}
     for first in range(0, len(items), micro_batch_size):
         chunk = slice(first, first + micro_batch_size)
         outcome = objective(items[chunk])
         loss_sum += _checked_loss(outcome.loss_sum, parameters, step, ids[chunk])
-        (outcome.loss_sum / weight).backward()  # type: ignore[no-untyped-call]
-        tokens += outcome.tokens
         for name, (value, count) in outcome.metrics.items():
             before, counted = metrics.get(name, (0.0, 0.0))
             require_finite(name, float(value), step=step, ids=ids[chunk])
             metrics[name] = (before + float(value), counted + float(count))
+        if outcome.work is not None:
+            work = outcome.work if work is None else work + outcome.work
+        lap("forward")
+        (outcome.loss_sum / weight).backward()  # type: ignore[no-untyped-call]
+        lap("backward")
     norm = _clip(parameters, max_grad_norm, step, ids)
     optimiser.step()
-    return Updated(loss_sum, weight, norm, metrics, tokens)
+    lap("optimiser")
+    return Updated(loss_sum, weight, norm, metrics, work)
 
 
 def _checked_loss(loss: Tensor, parameters: Mapping[str, Parameter], step: int, ids: Sequence[str]) -> float:

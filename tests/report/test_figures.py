@@ -36,6 +36,7 @@ def run_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     tmp_path = tmp_path_factory.mktemp("runs")
     for index, step in enumerate(("sft", "reward", "dpo")):
         rows = [{"step": 10 * n, "loss": index + 1 / n, "learning_rate": 0.1} for n in range(1, 5)]
+        rows = [row | {"tokens": 9, "fill_rate": 0.9, "mfu": 0.5, "time_share/data": 0.1} for row in rows]
         rows[1] |= {"validation": 0.5}
         rows[3] |= {"validation": 0.75, "accuracy": 0.7}
         (tmp_path / step).mkdir()

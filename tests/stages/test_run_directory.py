@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -16,7 +17,11 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from align.files import sha256_of
 from align.pairs.store import TokenStore
+from align.report.files import read_metrics
+from align.settings import TrainingSettings
+from align.tracking.metrics import CLOCK_KEYS, PHASES
 from align.training import checkpoints
+from align.training.sampler import Sampler
 from align.types import Message
 from reward_models.bradley_terry import BradleyTerry
 
@@ -31,6 +36,11 @@ def run(request: pytest.FixtureRequest) -> Path:
     """The run of the stage that the test is parametrised with."""
     directory: Path = request.getfixturevalue(f"{request.param}_run")
     return directory
+
+
+def sampler_of(store: TokenStore[Any, Any]) -> Sampler:
+    """What draws the batches of a tiny run."""
+    return Sampler(0, 8, len(store), TrainingSettings().length_window, store.lengths)
 
 
 def results(directory: Path) -> dict[str, dict[str, Any]]:
@@ -99,6 +109,23 @@ def test_metrics_hold_one_line_a_logging_step(run: Path) -> None:
     assert [line["learning_rate"] for line in found] == pytest.approx(
         [0.001, 0.002, 0.003, 0.00225, 0.0015, 0.00075]
     )
+
+
+@pytest.mark.parametrize("run", TRAINING, indirect=True)
+def test_each_line_says_what_it_cost(run: Path) -> None:
+    """Rates are of one interval: seconds cancel in their ratios. A pair's prompt is given twice."""
+    for line in read_metrics(run / "metrics.jsonl"):
+        assert line.keys() >= CLOCK_KEYS | {"tokens", "fill_rate"}
+        assert sum(line[f"time_share/{phase}"] for phase in PHASES) == pytest.approx(1.0)
+        assert 0 < line["mfu"] < 2  # a busy machine measures a low peak
+        assert 0.5 < line["fill_rate"] <= 1
+        assert line["memory_peak_mb"] > 100  # torch alone
+        repeated = line["tokens_per_second/total"] / line["tokens_per_second"]
+        assert repeated == 1.0 if run.name == "sft" else 1 < repeated < 2
+    store: TokenStore[Any, Any] = TokenStore(run / "data" / "train.arrow")
+    drawn = [store[i] for step in range(1, 7) for i in sampler_of(store).batch(step)]
+    fields = [value for item in drawn for value in vars(item).values()]
+    assert line["tokens"] == sum(len(ids) for ids in fields if isinstance(ids, np.ndarray))
 
 
 @pytest.mark.parametrize(

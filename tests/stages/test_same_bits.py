@@ -65,6 +65,8 @@ def test_1x8_2x4_and_8x1_agree(stage: str, again: Again, request: pytest.Fixture
         cut = again(stage, f"training.micro_batch_size={size}")
         for ours, theirs in zip(lines(whole), lines(cut), strict=True):
             assert ours.keys() == theirs.keys()
+            # smaller batches are cut at their own longest row: less of them is padding
+            assert ours.pop("fill_rate") <= theirs.pop("fill_rate")
             for name, value in ours.items():
                 assert theirs[name] == pytest.approx(value, rel=1e-5, abs=1e-5), (size, name)
         weights, others = (load_file(run / "model" / "model.safetensors") for run in (whole, cut))

@@ -6,6 +6,8 @@ import os
 import random
 import shutil
 import signal
+import statistics
+import time
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from align.errors import (
 )
 from align.report.files import read_metrics
 from align.settings import TrainingSettings
-from align.tracking.metrics import MetricsFile
+from align.tracking.metrics import CLOCK_KEYS, PHASES, MetricsFile
 from align.training import checkpoints
 from align.training.sampler import Sampler
 
@@ -99,14 +101,56 @@ def test_a_line_holds_what_a_reader_needs(tmp_path: Path) -> None:
         "loss",
         "grad_norm",
         "error",
-        "examples_per_second",
         "tokens",
+        "examples_per_second",
         "tokens_per_second",
+        "tokens_per_second/total",
+        "fill_rate",
+        "flops_per_second",
+        "mfu",
+        "time_share/data",
+        "time_share/forward",
+        "time_share/backward",
+        "time_share/optimiser",
+        "memory_peak_mb",
     ]
-    assert (first["step"], first["epoch"], first["tokens"]) == (1, 8 / 24, 24)
+    assert set(first) >= CLOCK_KEYS
+    assert (first["step"], first["epoch"], first["tokens"]) == (1, 8 / 24, 16)
     assert first["learning_rate"] == 0.05
     assert [step for step, _ in tracker.logged] == [1, 2, 3, 4, 5, 6]
     assert tracker.logged[0][1] == {name: value for name, value in first.items() if name != "step"}
+
+
+def test_throughput_is_counted_since_the_last_line(tmp_path: Path) -> None:
+    """log_every=3: 24 items, so 48 distinct tokens, 72 given and computed, 24e6 operations. An epoch of
+    the items 0 ... 23 has 8 each of remainder 0, 1 and 2: 72 + 8 + 16 = 96 positions."""
+    fit(tmp_path, settings=dataclasses.replace(SIX, log_every=3))
+    for line in all_lines(tmp_path):
+        seconds = 24 / line["examples_per_second"]
+        assert line["tokens_per_second"] == pytest.approx(48 / seconds)
+        assert line["tokens_per_second/total"] == pytest.approx(72 / seconds)
+        assert line["flops_per_second"] == pytest.approx(24e6 / seconds)
+        assert line["fill_rate"] == 72 / 96
+        assert sum(line[f"time_share/{phase}"] for phase in PHASES) == pytest.approx(1.0)
+
+
+def test_looking_and_saving_do_not_dilute_throughput(tmp_path: Path) -> None:
+    """A look that takes 0.1 s after each step of 8 items would leave at most 80 a second."""
+    settings = dataclasses.replace(SIX, eval_every=1, save_every=1)
+    fit(tmp_path, settings=settings, validate=lambda: time.sleep(0.1) or 0.5)
+    found = all_lines(tmp_path)
+    assert found[-1]["time"] > 0.6
+    assert statistics.median(line["examples_per_second"] for line in found) > 80
+
+
+def test_an_objective_that_counts_nothing_logs_no_tokens(tmp_path: Path) -> None:
+    model = plain_model()
+    objective = Regression(model)
+    objective.work = lambda items: None  # type: ignore[assignment, method-assign, return-value]
+    fit(tmp_path, settings=SIX, model=model, objective=objective)
+    for line in all_lines(tmp_path):
+        assert line["examples_per_second"] > 0
+        assert not [name for name in line if "token" in name or "flops" in name or name == "mfu"]
 
 
 def all_lines(directory: Path) -> list[dict[str, float]]:
@@ -282,7 +326,7 @@ def test_time_and_tokens_go_on_over_sittings(tmp_path: Path) -> None:
     first = fit(tmp_path, settings=half)
     second = fit(tmp_path, settings=dataclasses.replace(half, max_steps=8), resume=True)
     kept = all_lines(tmp_path)
-    assert [line["tokens"] for line in kept] == [24 * step for step in range(1, 9)]
+    assert [line["tokens"] for line in kept] == [16 * step for step in range(1, 9)]
     assert all(one["time"] < other["time"] for one, other in itertools.pairwise(kept))
     assert second.seconds > first.seconds
     assert second.resumed_from == 4
@@ -342,6 +386,13 @@ def test_smaller_micro_batches_may_continue_with_a_warning(
     longer = dataclasses.replace(SIX, schedule="constant", max_steps=8, micro_batch_size=2)
     assert fit(tmp_path, settings=longer, resume=True).resumed_from == 6
     assert "not bit for bit: training.micro_batch_size was 8, now 2" in caplog.text
+
+
+def test_another_precision_is_refused(tmp_path: Path) -> None:
+    fit(tmp_path, settings=dataclasses.replace(SIX, precision="float32"))
+    other = dataclasses.replace(SIX, precision="bfloat16")
+    with pytest.raises(CheckpointError, match=r"training\.precision was float32, now bfloat16\nResume"):
+        fit(tmp_path, settings=other, resume=True)
 
 
 def test_a_checkpoint_past_the_end_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from align.training.progress import in_words, progress
 
 LINE = {"epoch": 0.5, "loss": 0.693147, "grad_norm": 2.13, "examples_per_second": 210.4, "time": 9.0}
+LINE |= {"mfu": 0.5513, "tokens_per_second": 9e4}
 
 
 def test_elsewhere_than_on_a_terminal_ten_lines_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,7 +19,7 @@ def test_elsewhere_than_on_a_terminal_ten_lines_are_printed(capsys: pytest.Captu
     assert printed.out == ""
     told = printed.err.splitlines()
     assert [int(re.findall(r"step (\d+)/200", line)[0]) for line in told] == list(range(20, 201, 20))
-    assert told[0].startswith("[dpo] step 20/200  loss 0.6931  grad 2.13  ex/s 210.4  eta 0:00:0")
+    assert told[0].startswith("[dpo] step 20/200  loss 0.6931  grad 2.13  ex/s 210.4  mfu 0.5513  eta 0:00:0")
     assert told[-1].endswith("eta 0:00:00")
 
 
@@ -48,5 +49,5 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_what_a_person_reads_is_shown() -> None:
-    assert in_words({**LINE, "validation": 0.7}) == "loss 0.6931  grad 2.13  ex/s 210.4  val 0.7"
+    assert in_words({**LINE, "validation": 0.7}) == "loss 0.6931  grad 2.13  ex/s 210.4  mfu 0.5513  val 0.7"
     assert in_words({}) == ""

@@ -54,7 +54,7 @@ class NextToken:
         loss = torch.nn.functional.cross_entropy(
             logits_BTV.reshape(-1, VOCABULARY), ids_BT[:, 1:].reshape(-1), reduction="sum"
         )
-        return Step(loss, tokens=ids_BT.numel())
+        return Step(loss)
 
 
 def fit(directory: Path, *, lora: bool, steps: int = 6, resume: bool = False, recompute: bool = False) -> Any:

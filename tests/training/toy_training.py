@@ -13,12 +13,12 @@ from torch import nn
 from align.report.files import read_metrics
 from align.run import Run
 from align.settings import TrainingSettings
+from align.tracking.metrics import CLOCK_KEYS
 from align.tracking.none import NoTracker
 from align.training.loop import Step, TrainSummary, train
+from align.types import Work
 
 CPU = torch.device("cpu")
-CLOCK = ("time", "examples_per_second", "tokens_per_second")
-"""Metrics that a clock decides; every other one must repeat to the last bit."""
 
 
 def make_items(count: int = 24) -> list[int]:
@@ -44,6 +44,12 @@ class Regression:
     def weight(self, items: Sequence[int]) -> float:
         return float(sum(1 + item % 3 for item in items)) if self.uneven else float(len(items))
 
+    def work(self, items: Sequence[int]) -> Work:
+        """Two distinct tokens an item, three computed, and as many of padding as it says: 0, 1 or 2."""
+        count = len(items)
+        slots = 3 * count + sum(item % 3 for item in items)
+        return Work(distinct=2 * count, total=3 * count, computed=3 * count, slots=slots, flops=1e6 * count)
+
     def __call__(self, items: Sequence[int]) -> Step:
         self.calls.append(list(items))
         x = torch.tensor([[item / 24, (item / 24) ** 2] for item in items])
@@ -53,7 +59,7 @@ class Regression:
         return Step(
             loss_sum=(errors * units).sum() * self.scale(items),
             metrics={"error": (errors.detach().abs().sum(), len(items))},
-            tokens=3 * len(items),
+            work=self.work(items),
         )
 
 
@@ -99,7 +105,7 @@ def fit(
 def lines(directory: Path) -> list[dict[str, float]]:
     """The lines of ``metrics.jsonl`` without what a clock decides."""
     kept = read_metrics(directory / "metrics.jsonl")
-    return [{name: value for name, value in line.items() if name not in CLOCK} for line in kept]
+    return [{name: value for name, value in line.items() if name not in CLOCK_KEYS} for line in kept]
 
 
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:

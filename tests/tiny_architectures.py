@@ -13,11 +13,13 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
+    MistralConfig,
     OPTConfig,
     Qwen2Config,
+    Qwen3Config,
 )
 
-from align.models.build import seeded
+from align.models.build import quiet, seeded
 from align.settings import ModelSettings, ScratchSettings
 
 SHAPE = {
@@ -29,6 +31,12 @@ SHAPE = {
 ARCHITECTURES = {
     "llama": lambda v: LlamaConfig(vocab_size=v, intermediate_size=48, num_key_value_heads=2, **SHAPE),
     "qwen2": lambda v: Qwen2Config(vocab_size=v, intermediate_size=48, num_key_value_heads=2, **SHAPE),
+    "qwen3": lambda v: Qwen3Config(
+        vocab_size=v, intermediate_size=48, num_key_value_heads=2, head_dim=8, **SHAPE
+    ),
+    "mistral": lambda v: MistralConfig(
+        vocab_size=v, intermediate_size=48, num_key_value_heads=2, sliding_window=8, **SHAPE
+    ),
     "gpt2": lambda v: GPT2Config(vocab_size=v, n_embd=32, n_layer=2, n_head=4, n_positions=64),
     "gemma2": lambda v: Gemma2Config(
         vocab_size=v,
@@ -62,8 +70,13 @@ def tiny(**changes: Any) -> ModelSettings:
 
 def random_causal(architecture: str, vocabulary: int = 300) -> Any:
     """A causal model with random weights, larger than at initialisation so that outputs differ."""
-    with seeded(0):
-        model = AutoModelForCausalLM.from_config(ARCHITECTURES[architecture](vocabulary))
+    return randomised(AutoModelForCausalLM, ARCHITECTURES[architecture](vocabulary))
+
+
+def randomised(auto: Any, config: Any) -> Any:
+    """A model of a config with random weights, in eval mode; the same each time."""
+    with seeded(0), quiet():
+        model = auto.from_config(config)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))

@@ -1,0 +1,71 @@
+"""From hidden states to log-probabilities of given tokens, a chunk at a time.
+
+The (tokens x vocabulary) matrix of logits is the largest thing in a preference batch: 4,000 reply tokens of
+a 150,000-word vocabulary are 2.4 GB in float32, and as much again for their gradient. No more than ``CHUNK``
+of its numbers exist at once. Legend: R reply tokens, H hidden width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from align.models.logprobs import token_logps
+
+Head = Callable[[Tensor], Tensor]
+"""Hidden states (R, H) -> logits (R, V)."""
+
+CHUNK = 2**22
+"""Logits that exist at once: 16 MB in float32, which a processor's cache can hold."""
+
+
+def head_of(model: Any) -> Head | None:
+    """A causal model's output head with the caps and factors that its config names; None without a head.
+
+    Architectures scale or cap their logits in ways of their own, so the result is to be compared with the
+    model's own logits before it is trusted (``probe``).
+    """
+    project, config = model.get_output_embeddings(), model.config
+    if project is None:
+        return None
+    factor = getattr(config, "logit_scale", None)  # Cohere
+    divisor = getattr(config, "logits_scaling", None)  # Granite
+    softcap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
+
+    def head(hidden_RH: Tensor) -> Tensor:
+        logits_RV: Tensor = project(hidden_RH)
+        if factor is not None:
+            logits_RV = logits_RV * factor
+        if divisor is not None:
+            logits_RV = logits_RV / divisor
+        return logits_RV if softcap is None else torch.tanh(logits_RV / softcap) * softcap
+
+    return head
+
+
+def chunked_logps(
+    head: Head, hidden_RH: Tensor, labels_R: Tensor, vocabulary: int, temperature: float = 1.0
+) -> Tensor:
+    """Log-probabilities (R,), in nats and float32 at least, of each label under the head's distribution.
+
+    More than one chunk is recomputed in the backward pass, one at a time: one product with the head more.
+    """
+    size = max(1, CHUNK // vocabulary)
+    if len(labels_R) <= size:
+        return token_logps(head(hidden_RH), labels_R, temperature)
+
+    def chunk(hidden: Tensor, labels: Tensor) -> Tensor:
+        return token_logps(head(hidden), labels, temperature)
+
+    parts = zip(torch.split(hidden_RH, size), torch.split(labels_R, size), strict=True)
+    if not torch.is_grad_enabled():
+        return torch.cat([chunk(hidden, labels) for hidden, labels in parts])
+    found: list[Any] = [
+        checkpoint(chunk, hidden, labels, use_reentrant=False, preserve_rng_state=False)
+        for hidden, labels in parts
+    ]
+    return torch.cat(found)
