@@ -24,9 +24,9 @@ class Figure:
 
     label: str
     part: str
-    of_round: Callable[[Round], float | None]
-    """The number of one round; None where it is not measured."""
-    overall: Callable[[Sequence[Round]], float | None]
+    of_round: Callable[[Round], float]
+    """The number of one round."""
+    overall: Callable[[Sequence[Round]], float]
     """The number of all rounds: a ratio of medians, or a median."""
     target: Mapping[str, float]
     """By key; ``*`` for every other one; empty where there is none."""
@@ -100,8 +100,8 @@ FIGURES: Mapping[str, Figure] = {
     "mfu": Figure(
         "`mfu` in the DPO step",
         "dpo",
-        lambda one: one["ours"]["mfu"],
-        lambda rounds: None if rounds[0]["ours"]["mfu"] is None else middle(rounds, "ours", "mfu"),
+        lambda one: number(one["ours"], "mfu"),
+        lambda rounds: middle(rounds, "ours", "mfu"),
         target={"cpu float32": 0.55, "cuda bfloat16": 0.5},
     ),
     "memory": _ratio(
@@ -143,14 +143,12 @@ def middle(rounds: Sequence[Round], side: str, name: str) -> float:
     return median(number(one[side], name) for one in rounds)
 
 
-def values(entry: Mapping[str, Any]) -> dict[str, Value | None]:
-    """The figures of one key; None for what a run does not measure, and without those of parts not run."""
-    found: dict[str, Value | None] = {}
+def values(entry: Mapping[str, Any]) -> dict[str, Value]:
+    """The figures of one key; those of parts that were not run are left out."""
+    found: dict[str, Value] = {}
     for name, figure in FIGURES.items():
-        if figure.part not in entry["parts"]:
-            continue
-        rounds = entry["parts"][figure.part]["rounds"]
-        overall = figure.overall(rounds)
-        each = [one for one in map(figure.of_round, rounds) if one is not None]
-        found[name] = None if overall is None else Value(overall, min(each), max(each))
+        if figure.part in entry["parts"]:
+            rounds = entry["parts"][figure.part]["rounds"]
+            each = [figure.of_round(one) for one in rounds]
+            found[name] = Value(figure.overall(rounds), min(each), max(each))
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import align.models.policy
@@ -21,41 +20,32 @@ from experiments.speed.work import ChildFailed, Job
 def measure(job: Job) -> dict[str, Any]:
     """Trains by ``stage=dpo`` or ``stage=reward``.
 
-    ``seconds`` are those of the training loop and of the reference's pass before it, ``losses`` those of each
-    step, ``mfu`` the share of the device's peak over the whole loop.
+    ``seconds`` are those of the training loop and of the reference before it (``reference_seconds``): its
+    pass over the ``reference_computed`` pairs that the cache lacks, and finding the others there. ``losses``
+    are those of each step, ``mfu`` is the share of the device's peak over the whole loop.
     """
     words = [f"stage={job.what}", *stage_words(job.what, job.work, job.world), f"run.dir={job.directory}"]
     code = main(words)
     if code:
         raise ChildFailed(f"exit code {code} of: python -m align {' '.join(words)}")
     lines = read_metrics(job.directory / "metrics.jsonl")
-    reference = reference_seconds(job.directory)
+    reference = (read_record(job.directory) or {}).get("reference", {"seconds": 0.0, "computed": 0})
     return {
         "pairs": len(lines) * job.work.batch_size,
-        "seconds": lines[-1]["time"] + reference,
-        "reference_seconds": reference,
+        "seconds": lines[-1]["time"] + reference["seconds"],
+        "reference_seconds": reference["seconds"],
+        "reference_computed": reference["computed"],
         "losses": [line["loss"] for line in lines],
         "mfu": overall_mfu(lines),
     }
 
 
-def reference_seconds(run_dir: Path) -> float:
-    """Seconds that the reference took before the training loop: its pass, or finding it in the cache.
+def overall_mfu(lines: Sequence[Mapping[str, Any]]) -> float:
+    """Model FLOP/s over the peak, over all steps.
 
-    0 where the run notes none, since the loop asks the reference itself and its own time holds that.
-    """
-    record = read_record(run_dir) or {}
-    return float(record.get("reference", {}).get("seconds", 0.0))
-
-
-def overall_mfu(lines: Sequence[Mapping[str, Any]]) -> float | None:
-    """Model FLOP/s over the peak, over all steps; None where runs do not measure it.
-
-    A line's share is over the time that its steps took, which its pairs a second tell; every line is of one
+    A line's share is over the time that its step took, which its pairs a second tell; every line is of one
     batch, so the mean over time is the whole's.
     """
-    if not all("mfu" in line for line in lines):
-        return None
     spans = [1.0 / float(line["examples_per_second"]) for line in lines]
     shares = [float(line["mfu"]) for line in lines]
     return sum(share * span for share, span in zip(shares, spans, strict=True)) / sum(spans)

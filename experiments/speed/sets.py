@@ -11,6 +11,7 @@ from align.report.files import read_metrics
 from align.reward_losses.bradley_terry import BradleyTerry
 from align.run import Run
 from align.settings import AdapterSettings, ModelSettings, TrainingSettings
+from align.stages._common import effective, ready
 from align.tracking.none import NoTracker
 from align.training.loop import train
 from align.training.objectives import Scoring
@@ -34,14 +35,16 @@ def measure(job: Job) -> dict[str, Any]:
         batch_size=work.batch_size,
         learning_rate=work.learning_rate,
         schedule="constant",
+        precision=work.precision,
         log_every=1,
     )
+    forward = ready(scalar, settings)
     job.directory.mkdir(parents=True)
     summary = train(
         run=Run(job.directory, None, "reward", work.seed, False, NoTracker()),  # type: ignore[arg-type]
-        settings=settings,
+        settings=effective(settings, forward),
         model=scalar.model,
-        objective=Scoring(scalar.model, scalar.pad_id, BradleyTerry()),
+        objective=Scoring(forward, BradleyTerry()),
         items=items,
         describe=lambda item: str(item.id),
         device=device(),

@@ -51,7 +51,7 @@ def merged(
     before = results.get(key, {"parts": {}})["parts"]
     new = {part: {"with": dict(facts), "rounds": list(rounds)} for part, rounds in parts.items()}
     entry: dict[str, Any] = {"work": dict(work), "parts": before | new}
-    entry["figures"] = {name: None if one is None else vars(one) for name, one in values(entry).items()}
+    entry["figures"] = {name: vars(one) for name, one in values(entry).items()}
     return {**results, key: entry}
 
 
@@ -112,10 +112,11 @@ def _captions(entry: Mapping[str, Any]) -> list[str]:
     for part, measured in entry["parts"].items():
         facts, rounds = measured["with"], len(measured["rounds"])
         text = (
-            f"{facts['date']}, {facts['device']}, {work['threads']} threads; torch {facts['torch']}, "
-            f"transformers {facts['transformers']}, trl {facts['trl']}, commit {facts['commit']}; "
+            f"{facts['date']}, {facts['device']}, {counted(work['threads'], 'thread')}; "
+            f"torch {facts['torch']}, transformers {facts['transformers']}, trl {facts['trl']}, "
+            f"commit {facts['commit']}; "
             f"{facts['pairs']} pairs of `{work['data']}`, {work['model']} ({facts['weights'] / 1e6:.1f} M "
-            f"weights), batches of {work['batch_size']}; {rounds} round{'s' if rounds > 1 else ''}"
+            f"weights), batches of {work['batch_size']}; {counted(rounds, 'round')}"
         )
         by_facts.setdefault(text, []).append(part)
     if len(by_facts) == 1:
@@ -123,11 +124,9 @@ def _captions(entry: Mapping[str, Any]) -> list[str]:
     return [f"{', '.join(parts)}: {text}." for text, parts in by_facts.items()]
 
 
-def _line(figure: Figure, key: str, value: Value | None) -> str:
+def _line(figure: Figure, key: str, value: Value) -> str:
     target = figure.target.get(key, figure.target.get("*"))
     wanted = "-" if target is None else f"{target:.4g}{' at most' if figure.at_most else ''}"
-    if value is None:
-        return f"| {figure.label} | {wanted} | not measured | |"
     missed = target is not None and (value.value > target if figure.at_most else value.value < target)
     shown = f"{shortly(value.value)}{' (missed)' if missed else ''}"
     return f"| {figure.label} | {wanted} | {shown} | {shortly(value.low)} to {shortly(value.high)} |"
@@ -159,3 +158,8 @@ def _remarks(entry: Mapping[str, Any]) -> list[str]:
 def shortly(value: float) -> str:
     """Three digits: ``4.41``, ``0.571``, ``2.1e-06``."""
     return f"{value:.3g}"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 round``, ``5 rounds``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 from align.compose import quoted
-from align.errors import ConfigError
-from align.settings import TrainingSettings
 from experiments.speed.work import Work, world_facts
 
 
@@ -36,19 +33,6 @@ def stage_words(stage: str, work: Work, world: Path) -> list[str]:
         "training.gradient_checkpointing=false",
         "training.log_every=1",
         *([f"loss.beta={work.beta}"] if stage == "dpo" else []),
-        *precision_words(work),
+        f"training.precision={work.precision}",
         f"seed={work.seed}",
     ]
-
-
-def precision_words(work: Work) -> list[str]:
-    """The option that sets the precision.
-
-    Raises:
-        ConfigError: this version trains in float32 only, and something else is asked.
-    """
-    if "precision" in {field.name for field in fields(TrainingSettings)}:
-        return [f"training.precision={work.precision}"]
-    if work.precision != "float32":
-        raise ConfigError(f"there is no setting for --precision {work.precision} yet: float32 only")
-    return []
