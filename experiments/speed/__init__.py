@@ -1,0 +1,1 @@
+"""How fast preferences are trained on here, beside trl: ``python -m experiments.speed --data FILE``."""

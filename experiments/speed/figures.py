@@ -1,0 +1,154 @@
+"""What is read off the measurements, and what it should be: ratios of medians over rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+SIDES = {
+    "dpo": "DPO",
+    "precomputed": "DPO, reference known",
+    "reward": "reward model",
+}
+"""Parts that both sides do, as the README calls them."""
+
+Round = Mapping[str, Any]
+"""The measurements of one part in one round, by side (``rounds.Round``)."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of a table: a number from each round of a part, and what it should be."""
+
+    label: str
+    part: str
+    of_round: Callable[[Round], float]
+    """The number of one round."""
+    overall: Callable[[Sequence[Round]], float]
+    """The number of all rounds: a ratio of medians, or a median."""
+    target: Mapping[str, float]
+    """By key; ``*`` for every other one; empty where there is none."""
+    at_most: bool = False
+    """Whether the target is an upper bound."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A figure's value over all rounds, and the smallest and largest of one round."""
+
+    value: float
+    low: float
+    high: float
+
+
+def _ratio(part: str, label: str, name: str, over: tuple[str, str], **more: Any) -> Figure:
+    """A figure that is one side's number over the other's."""
+    first, second = over
+    return Figure(
+        label,
+        part,
+        lambda one: number(one[first], name) / number(one[second], name),
+        lambda rounds: middle(rounds, first, name) / middle(rounds, second, name),
+        **more,
+    )
+
+
+def _worst(part: str, label: str, **more: Any) -> Figure:
+    """The largest difference of a step's loss, over all rounds."""
+    return Figure(
+        label,
+        part,
+        lambda one: float(one["loss_difference"]),
+        lambda rounds: max(float(one["loss_difference"]) for one in rounds),
+        at_most=True,
+        **more,
+    )
+
+
+def _sweep_share(one: float, everything: float, runs: int) -> float:
+    return everything / (runs * one)
+
+
+_OURS_OVER_TRL = ("ours", "theirs")
+_LOSS = {"cpu float32": 1e-4, "cuda float32": 1e-4}
+
+FIGURES: Mapping[str, Figure] = {
+    "dpo": _ratio(
+        "dpo", "DPO pairs/s over `trl.DPOTrainer`", "speed", _OURS_OVER_TRL,
+        target={"*": 4.2, "cuda bfloat16": 2.0},
+    ),
+    "precomputed": _ratio(
+        "precomputed", "DPO pairs/s over trl with `precompute_ref_log_probs`, ours with a warm cache",
+        "speed", _OURS_OVER_TRL, target={"*": 3.8, "cuda bfloat16": 2.0},
+    ),
+    "reward": _ratio(
+        "reward", "reward-model pairs/s over `trl.RewardTrainer`", "speed", _OURS_OVER_TRL,
+        target={"*": 3.3, "cuda bfloat16": 2.0},
+    ),
+    "sweep": Figure(
+        "four betas in one sweep, time over four times one cold run",
+        "sweep",
+        lambda one: _sweep_share(one["one"]["seconds"], one["all"]["seconds"], one["all"]["runs"]),
+        lambda rounds: _sweep_share(
+            middle(rounds, "one", "seconds"), middle(rounds, "all", "seconds"), rounds[0]["all"]["runs"]
+        ),
+        target={"*": 0.85},
+        at_most=True,
+    ),
+    "mfu": Figure(
+        "`mfu` in the DPO step",
+        "dpo",
+        lambda one: number(one["ours"], "mfu"),
+        lambda rounds: middle(rounds, "ours", "mfu"),
+        target={"cpu float32": 0.55, "cuda bfloat16": 0.5},
+    ),
+    "memory": _ratio(
+        "dpo", "peak memory in DPO above the level after imports, over trl's", "peak_mb", _OURS_OVER_TRL,
+        target={"*": 0.7}, at_most=True,
+    ),
+    "reward_memory": _ratio(
+        "reward", "the same for the reward model", "peak_mb", _OURS_OVER_TRL, target={"*": 0.7}, at_most=True,
+    ),
+    "loss_difference": _worst(
+        "dpo", "largest difference of per-step loss from trl's over the epoch, DPO", target=_LOSS
+    ),
+    "reward_loss_difference": _worst("reward", "the same for the reward model", target=_LOSS),
+    "sets": _ratio(
+        "sets", "steps drawn from the large prepared set against the small one: pairs/s ratio",
+        "speed", ("large", "small"), target={"*": 0.95},
+    ),
+    "sets_memory": Figure(
+        "the same: growth of memory, MB",
+        "sets",
+        lambda one: one["large"]["peak_mb"] - one["small"]["peak_mb"],
+        lambda rounds: middle(rounds, "large", "peak_mb") - middle(rounds, "small", "peak_mb"),
+        target={"*": 200.0},
+        at_most=True,
+    ),
+}  # fmt: skip
+"""In the order of the table; names are those of ``figures`` in ``results.json``."""
+
+
+def number(measured: Mapping[str, Any], name: str) -> float:
+    """What one process measured; ``speed`` is pairs a second."""
+    if name == "speed":
+        return float(measured["pairs"] / measured["seconds"])
+    return float(measured[name])
+
+
+def middle(rounds: Sequence[Round], side: str, name: str) -> float:
+    """The median over rounds."""
+    return median(number(one[side], name) for one in rounds)
+
+
+def values(entry: Mapping[str, Any]) -> dict[str, Value]:
+    """The figures of one key; those of parts that were not run are left out."""
+    found: dict[str, Value] = {}
+    for name, figure in FIGURES.items():
+        if figure.part in entry["parts"]:
+            rounds = entry["parts"][figure.part]["rounds"]
+            each = [figure.of_round(one) for one in rounds]
+            found[name] = Value(figure.overall(rounds), min(each), max(each))
+    return found

@@ -1,0 +1,180 @@
+"""Both sides in turn, each measurement in a process of its own, several rounds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from align.compose import quoted
+from experiments.speed.words import stage_words
+from experiments.speed.work import ChildFailed, Job, Role, Work, world_facts
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Measured = dict[str, Any]
+"""What one process found (``child.main``); without ``losses``, which are compared and left."""
+Round = dict[str, Any]
+"""The measurements of one part in one round, by side."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where processes write, and what they are started with."""
+
+    work: Work
+    folder: Path
+    say: Callable[[str], None]
+
+    @property
+    def world(self) -> Path:
+        """What ``prepare`` fills."""
+        return self.folder / "world"
+
+    def child(self, role: Role, what: str, name: str, cache: Path | None = None) -> Measured:
+        """One job to its end; ``name`` is its folder's."""
+        job = Job(role, what, self.work, self.world, self.folder / name)
+        command = [sys.executable, "-m", "experiments.speed.child", job.text()]
+        lines = self.command(command, name, cache or self.folder / "caches" / name).splitlines()
+        found: Measured = json.loads(lines[-1])
+        if role != "prepare":
+            self.say(f"  {name}: {found['pairs'] / found['seconds']:.2f} pairs/s, {found['peak_mb']:.0f} MB")
+        return found
+
+    def command(self, command: Sequence[str], name: str, cache: Path) -> str:
+        """Runs a command in the project's folder; returns its stdout, and keeps the rest in a log.
+
+        Raises:
+            ChildFailed: it ended with another exit code than 0.
+        """
+        log = self.folder / "logs" / f"{name}.txt"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w", encoding="utf-8") as file:
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env=self._environment(cache),
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+            )
+        if done.returncode:
+            tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-12:])
+            raise ChildFailed(f"{name} ended with exit code {done.returncode}:\n{tail}")
+        return done.stdout
+
+    def _environment(self, cache: Path) -> dict[str, str]:
+        added = {
+            "OMP_NUM_THREADS": str(self.work.threads),
+            "HF_HUB_OFFLINE": "1",
+            "ALIGN_CACHE": str(cache),
+            "PYTHONPATH": str(ROOT),
+            # both sides, or a line about parallelism after each fork
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        if self.work.device == "cpu":
+            added["CUDA_VISIBLE_DEVICES"] = ""
+        return {**os.environ, **added}
+
+
+def dpo(place: Place, turn: int) -> Round:
+    """DPO with the reference's pass: ours with an empty cache, trl's in every step."""
+    return _both(
+        turn,
+        ours=lambda: place.child("ours", "dpo", f"{turn}-dpo-ours", _filled(place, turn)),
+        theirs=lambda: place.child("theirs", "dpo", f"{turn}-dpo-theirs"),
+    )
+
+
+def precomputed(place: Place, turn: int) -> Round:
+    """DPO without it: ours with the cache that an earlier run filled, trl's after its precomputation."""
+    cache = _filled(place, turn)
+    if not cache.exists():
+        place.child("ours", "dpo", f"{turn}-precomputed-first", cache)
+    return _both(
+        turn,
+        ours=lambda: place.child("ours", "dpo", f"{turn}-precomputed-ours", cache),
+        theirs=lambda: place.child("theirs", "precomputed", f"{turn}-precomputed-theirs"),
+    )
+
+
+def reward(place: Place, turn: int) -> Round:
+    """A reward model."""
+    return _both(
+        turn,
+        ours=lambda: place.child("ours", "reward", f"{turn}-reward-ours"),
+        theirs=lambda: place.child("theirs", "reward", f"{turn}-reward-theirs"),
+    )
+
+
+def sweep(place: Place, turn: int) -> Round:
+    """The same command with one beta and with four, each with an empty cache at its beginning."""
+    betas = place.work.betas
+    found: Round = {}
+    for name, some in (("one", (place.work.beta,)), ("all", betas)):
+        label = f"{turn}-sweep-{name}"
+        words = [word for word in stage_words("dpo", place.work, place.world) if "loss.beta" not in word]
+        varied = f"loss.beta={','.join(map(str, some))}"
+        target = f"run.dir={quoted(str(place.folder / label))}"
+        command = [sys.executable, "-m", "align", "-m", "stage=dpo", *words, varied, target]
+        began = time.perf_counter()
+        place.command(command, label, place.folder / "caches" / label)
+        found[name] = {"seconds": time.perf_counter() - began, "runs": len(some)}
+        place.say(f"  {label}: {found[name]['seconds']:.1f} s")
+    return found
+
+
+def sets(place: Place, turn: int) -> Round:
+    """Steps drawn from a small prepared set and from a large one."""
+    found = _both(
+        turn,
+        ours=lambda: place.child("sets", "small", f"{turn}-sets-small"),
+        theirs=lambda: place.child("sets", "large", f"{turn}-sets-large"),
+    )
+    return {"small": found.pop("ours"), "large": found.pop("theirs"), **found}
+
+
+PARTS: Mapping[str, Callable[[Place, int], Round]] = {
+    "dpo": dpo,
+    "precomputed": precomputed,
+    "reward": reward,
+    "sweep": sweep,
+    "sets": sets,
+}
+"""What ``--only`` names, in the order of a round: ``precomputed`` finds the cache that ``dpo`` filled."""
+
+
+def measured(
+    work: Work, parts: Sequence[str], rounds: int, folder: Path, say: Callable[[str], None]
+) -> tuple[dict[str, Any], dict[str, list[Round]]]:
+    """What ``prepare`` found out, and the rounds of each part."""
+    place = Place(work, folder, say)
+    say("preparing: models, tokenizer, batches")
+    place.child("prepare", "sets" if "sets" in parts else "pairs", "prepare")
+    found: dict[str, list[Round]] = {part: [] for part in PARTS if part in parts}
+    for turn in range(1, rounds + 1):
+        for part, several in found.items():
+            say(f"round {turn} of {rounds}: {part}")
+            several.append(PARTS[part](place, turn))
+    return world_facts(place.world), found
+
+
+def _both(turn: int, *, ours: Callable[[], Measured], theirs: Callable[[], Measured]) -> Round:
+    """One after the other, in odd rounds ours first, in even ones theirs; their losses are compared."""
+    sides = {"ours": ours, "theirs": theirs}
+    order = list(sides) if turn % 2 else list(reversed(sides))
+    found = {side: sides[side]() for side in order}
+    pairs = zip(found["ours"].pop("losses"), found["theirs"].pop("losses"), strict=True)
+    difference = max(abs(one - other) for one, other in pairs)
+    return {**{side: found[side] for side in sides}, "loss_difference": difference}
+
+
+def _filled(place: Place, turn: int) -> Path:
+    """The cache that this round's ``dpo`` fills."""
+    return place.folder / "caches" / f"{turn}-dpo"

@@ -1,0 +1,165 @@
+"""``results.json``, and the tables of the README that are made from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from align.errors import ConfigError, DataError
+from experiments.speed.figures import FIGURES, SIDES, Figure, Round, Value, middle, values
+
+BEGIN, END = "<!-- made by python -m experiments.speed -->", "<!-- until here -->"
+
+Results = dict[str, Any]
+"""``results.json``: key (``cpu float32``) -> ``work``, ``figures`` and ``parts`` (``with``, ``rounds``)."""
+
+
+def require_same_work(results: Results, key: str, work: Mapping[str, Any], parts: Sequence[str]) -> None:
+    """One table holds one work only; parts that are measured anew may be of another than before.
+
+    Raises:
+        ConfigError: other parts stand there, of other work.
+    """
+    entry = results.get(key, {"work": work, "parts": {}})
+    before = entry["work"]
+    changed = [
+        f"{name}: {before.get(name)} -> {work[name]}" for name in work if before.get(name) != work[name]
+    ]
+    if changed and set(entry["parts"]) - set(parts):
+        raise ConfigError(
+            f"results.json holds '{key}' of other work ({', '.join(changed)}): measure all parts of it anew, "
+            f"or give another --out"
+        )
+
+
+def merged(
+    results: Results,
+    key: str,
+    work: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    parts: Mapping[str, Sequence[Round]],
+) -> Results:
+    """``results`` with the parts that were just measured in place of what stood there.
+
+    Raises:
+        ConfigError: other parts stand there, of other work.
+    """
+    require_same_work(results, key, work, list(parts))
+    before = results.get(key, {"parts": {}})["parts"]
+    new = {part: {"with": dict(facts), "rounds": list(rounds)} for part, rounds in parts.items()}
+    entry: dict[str, Any] = {"work": dict(work), "parts": before | new}
+    entry["figures"] = {name: vars(one) for name, one in values(entry).items()}
+    return {**results, key: entry}
+
+
+def read(path: Path) -> Results:
+    """What ``results.json`` holds; nothing where it is absent."""
+    if not path.exists():
+        return {}
+    try:
+        found: Results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error})") from error
+    return found
+
+
+def render(results: Results) -> str:
+    """The README's part between the marks: for each key what was measured with, sides and figures."""
+    if not results:
+        return "Not measured yet."
+    return "\n\n".join(block for key, entry in results.items() for block in _blocks(key, entry))
+
+
+def splice(page: str, block: str) -> str:
+    """The page with the block between its marks.
+
+    Raises:
+        DataError: the page has no such marks.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise DataError(f"the README has no lines {BEGIN!r} and {END!r} for the tables to stand between")
+    return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
+
+
+def _blocks(key: str, entry: Mapping[str, Any]) -> list[str]:
+    found = values(entry)
+    lines = [_line(FIGURES[name], key, value) for name, value in found.items()]
+    table = ["| figure | target | measured | of single rounds |", "|---|---|---|---|", *lines]
+    both = [
+        _side(entry["parts"][part]["rounds"], label)
+        for part, label in SIDES.items()
+        if part in entry["parts"]
+    ]
+    head = ["| median | ours, pairs/s | trl, pairs/s | ours, MB | trl, MB |", "|---|---|---|---|---|"]
+    return [
+        f"### {key.replace(' ', ', ').replace('cpu', 'CPU').replace('cuda', 'CUDA')}",
+        *_captions(entry),
+        "\n".join(table),
+        *(["\n".join([*head, *both])] if both else []),
+        *_remarks(entry),
+    ]
+
+
+def _captions(entry: Mapping[str, Any]) -> list[str]:
+    """What was measured, with what, when: once for all parts that share it."""
+    work = entry["work"]
+    by_facts: dict[str, list[str]] = {}
+    for part, measured in entry["parts"].items():
+        facts, rounds = measured["with"], len(measured["rounds"])
+        text = (
+            f"{facts['date']}, {facts['device']}, {counted(work['threads'], 'thread')}; "
+            f"torch {facts['torch']}, transformers {facts['transformers']}, trl {facts['trl']}, "
+            f"commit {facts['commit']}; "
+            f"{facts['pairs']} pairs of `{work['data']}`, {work['model']} ({facts['weights'] / 1e6:.1f} M "
+            f"weights), batches of {work['batch_size']}; {counted(rounds, 'round')}"
+        )
+        by_facts.setdefault(text, []).append(part)
+    if len(by_facts) == 1:
+        return [f"{text}." for text in by_facts]
+    return [f"{', '.join(parts)}: {text}." for text, parts in by_facts.items()]
+
+
+def _line(figure: Figure, key: str, value: Value) -> str:
+    target = figure.target.get(key, figure.target.get("*"))
+    wanted = "-" if target is None else f"{target:.4g}{' at most' if figure.at_most else ''}"
+    missed = target is not None and (value.value > target if figure.at_most else value.value < target)
+    shown = f"{shortly(value.value)}{' (missed)' if missed else ''}"
+    return f"| {figure.label} | {wanted} | {shown} | {shortly(value.low)} to {shortly(value.high)} |"
+
+
+def _side(rounds: Sequence[Round], label: str) -> str:
+    cells = [shortly(middle(rounds, side, "speed")) for side in ("ours", "theirs")]
+    cells += [f"{middle(rounds, side, 'peak_mb'):.0f}" for side in ("ours", "theirs")]
+    return f"| {label} | {' | '.join(cells)} |"
+
+
+def _remarks(entry: Mapping[str, Any]) -> list[str]:
+    """What the figures leave out: the reference's pass where both sides did it before training."""
+    if "precomputed" not in entry["parts"] or "dpo" not in entry["parts"]:
+        return []
+    theirs = entry["parts"]["precomputed"]["rounds"]
+    seconds = middle(theirs, "theirs", "reference_seconds")
+    ours = middle(entry["parts"]["dpo"]["rounds"], "ours", "speed")
+    whole = median(
+        one["theirs"]["pairs"] / (one["theirs"]["seconds"] + one["theirs"]["reference_seconds"])
+        for one in theirs
+    )
+    return [
+        f"trl's precomputation of the reference takes {seconds:.1f} s in its forward passes; counted in, "
+        f"our run with an empty cache is at {shortly(ours / whole)} times its pairs/s."
+    ]
+
+
+def shortly(value: float) -> str:
+    """Three digits: ``4.41``, ``0.571``, ``2.1e-06``."""
+    return f"{value:.3g}"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 round``, ``5 rounds``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

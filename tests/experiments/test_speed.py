@@ -1,0 +1,232 @@
+"""The benchmark beside trl: on tiny models its command gives every figure; its page shows its results."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from align.errors import ConfigError, DataError
+from experiments.speed import memory, table
+from experiments.speed.__main__ import HERE, main
+from experiments.speed.figures import FIGURES, values
+from experiments.speed.ours import overall_mfu
+from experiments.speed.work import Job, Work
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ("--rows=16", "--model=llama-tiny", "--threads=1", "--rounds=1", "--sets", "64", "256", "--steps=3")
+WORDS = [
+    "the",
+    "cat",
+    "sees",
+    "a",
+    "red",
+    "house",
+    "why",
+    "how",
+    "because",
+    "never",
+    "always",
+    "likes",
+    "blue",
+    "trees",
+]
+
+
+@pytest.fixture(scope="module")
+def transcripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty pairs as HH writes them, of two turns."""
+    rng = random.Random(0)
+
+    def said(most: int) -> str:
+        return " ".join(rng.choices(WORDS, k=rng.randint(2, most)))
+
+    path = tmp_path_factory.mktemp("data") / "pairs.jsonl"
+    with path.open("w") as file:
+        for number in range(20):
+            prompt = (
+                f"\n\nHuman: {said(8)} {number}?\n\nAssistant: {said(9)}\n\nHuman: {said(6)}?\n\nAssistant: "
+            )
+            file.write(json.dumps({"chosen": prompt + said(12), "rejected": prompt + said(12)}) + "\n")
+    return path
+
+
+def benchmark(data: Path, out: Path, *more: str) -> dict[str, Any]:
+    """Runs the command into a folder that holds a copy of the page; returns the entry of results.json."""
+    out.mkdir(exist_ok=True)
+    shutil.copy(HERE / "README.md", out / "README.md")
+    command = [sys.executable, "-m", "experiments.speed", f"--data={data}", f"--out={out}", *TINY, *more]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    results = table.read(out / "results.json")
+    assert table.render(results) in done.stdout
+    assert (
+        table.splice((out / "README.md").read_text(), table.render(results))
+        == (out / "README.md").read_text()
+    )
+    width, height = struct.unpack(">II", (out / "speed.png").read_bytes()[16:24])
+    assert width > 300
+    assert height > 300
+    entry: dict[str, Any] = results["cpu float32"]
+    assert_sound(entry)
+    return entry
+
+
+def assert_sound(entry: dict[str, Any]) -> None:
+    """Every figure of the parts that were run is finite, and both sides had the same losses."""
+    expected = {name for name, figure in FIGURES.items() if figure.part in entry["parts"]}
+    assert entry["figures"].keys() == expected
+    for name, value in entry["figures"].items():
+        assert all(math.isfinite(number) for number in value.values()), name
+    for part in {"dpo", "precomputed", "reward"} & entry["parts"].keys():
+        (one,) = entry["parts"][part]["rounds"]
+        assert one["loss_difference"] < 1e-4
+        assert one["ours"]["pairs"] == one["theirs"]["pairs"] == 16
+        assert one["ours"]["threads"] == one["theirs"]["threads"] == 1
+
+
+@pytest.mark.medium
+def test_a_part_is_measured_beside_trl(transcripts: Path, tmp_path: Path) -> None:
+    entry = benchmark(transcripts, tmp_path / "out", "--only=dpo")
+    assert list(entry["parts"]) == ["dpo"]
+
+
+@pytest.mark.slow
+def test_the_whole_benchmark(transcripts: Path, tmp_path: Path) -> None:
+    entry = benchmark(transcripts, tmp_path / "out")
+    assert entry["figures"].keys() == FIGURES.keys()
+    (drawn,) = entry["parts"]["sets"]["rounds"]
+    assert drawn["loss_difference"] == 0.0  # the same texts in the same order
+    (precomputed,) = entry["parts"]["precomputed"]["rounds"]
+    assert precomputed["theirs"]["reference_seconds"] > 0
+    assert precomputed["ours"]["reference_computed"] == 0
+    assert entry["parts"]["dpo"]["rounds"][0]["ours"]["reference_computed"] == 16
+    again = benchmark(transcripts, tmp_path / "out", "--only=reward")
+    assert again["parts"]["dpo"] == entry["parts"]["dpo"]
+    assert again["parts"]["reward"] != entry["parts"]["reward"]
+
+
+def test_the_page_shows_what_was_measured() -> None:
+    page = (HERE / "README.md").read_text(encoding="utf-8")
+    assert table.splice(page, table.render(table.read(HERE / "results.json"))) == page
+
+
+def side(seconds: float, megabytes: float, **more: float) -> dict[str, float]:
+    return {
+        "pairs": 100,
+        "seconds": seconds,
+        "peak_mb": megabytes,
+        "mfu": 0.5,
+        "reference_seconds": 0.0,
+        **more,
+    }
+
+
+def round_of(ours: float, theirs: float) -> dict[str, Any]:
+    return {"ours": side(ours, 70), "theirs": side(theirs, 100), "loss_difference": 2e-6}
+
+
+WORK = {"data": "pairs.jsonl", "model": "llama-12m", "threads": 2, "batch_size": 8}
+FACTS = {
+    "date": "2026-01-02",
+    "device": "a CPU",
+    "torch": "2",
+    "transformers": "5",
+    "trl": "1",
+    "commit": "c",
+}
+FACTS |= {"pairs": 100, "weights": 12_200_000}  # type: ignore[dict-item]
+
+
+def test_figures_are_ratios_of_medians() -> None:
+    """Ours 10, 20, 50 s and trl's 40, 100, 60 s: medians 20 and 60, so 3; single rounds 4, 5, 1.2."""
+    rounds = [round_of(10, 40), round_of(20, 100), round_of(50, 60)]
+    entry = table.merged({}, "cpu float32", WORK, FACTS, {"dpo": rounds})["cpu float32"]
+    found = values(entry)
+    assert vars(found["dpo"]) == pytest.approx({"value": 3.0, "low": 1.2, "high": 5.0})
+    assert entry["figures"]["memory"]["value"] == pytest.approx(0.7)
+    assert entry["figures"]["loss_difference"] == {"value": 2e-6, "low": 2e-6, "high": 2e-6}
+
+
+def test_the_sweep_is_measured_against_as_many_single_runs() -> None:
+    """66 s for four betas, 20 s for one: 66 / (4 * 20)."""
+    rounds = [{"one": {"seconds": 20.0, "runs": 1}, "all": {"seconds": 66.0, "runs": 4}}]
+    entry = table.merged({}, "cpu float32", WORK, FACTS, {"sweep": rounds})["cpu float32"]
+    assert entry["figures"]["sweep"]["value"] == pytest.approx(0.825)
+
+
+def test_a_missed_target_is_marked() -> None:
+    results = table.merged({}, "cpu float32", WORK, FACTS, {"dpo": [round_of(10, 41)]})
+    block = table.render(results)
+    assert "| DPO pairs/s over `trl.DPOTrainer` | 4.2 | 4.1 (missed) | 4.1 to 4.1 |" in block
+    assert (
+        "| peak memory in DPO above the level after imports, over trl's | 0.7 at most | 0.7 | 0.7 to 0.7 |"
+        in block
+    )
+    assert (
+        "2026-01-02, a CPU, 2 threads; torch 2, transformers 5, trl 1, commit c; 100 pairs of `pairs.jsonl`"
+        in block
+    )
+    assert "| DPO | 10 | 2.44 | 70 | 100 |" in block
+
+
+def test_parts_are_merged_unless_the_work_is_another() -> None:
+    dpo = table.merged({}, "cpu float32", WORK, FACTS, {"dpo": [round_of(10, 50)]})
+    both = table.merged(dpo, "cpu float32", WORK, FACTS | {"commit": "d"}, {"reward": [round_of(10, 40)]})
+    assert list(both["cpu float32"]["parts"]) == ["dpo", "reward"]
+    assert "dpo: 2026-01-02" in table.render(both)
+    other = WORK | {"threads": 4}
+    with pytest.raises(ConfigError, match="threads: 2 -> 4"):
+        table.merged(both, "cpu float32", other, FACTS, {"dpo": [round_of(10, 50)]})
+    whole = {"dpo": [round_of(10, 50)], "reward": [round_of(10, 40)]}
+    assert table.merged(both, "cpu float32", other, FACTS, whole)["cpu float32"]["work"] == other
+    assert list(table.merged(both, "cpu bfloat16", other, FACTS, whole)) == ["cpu float32", "cpu bfloat16"]
+
+
+def test_the_share_of_the_peak_is_over_the_whole_time() -> None:
+    """A step of 1 s at 0.6 and one of 3 s at 0.2: (0.6 + 0.6) / 4 s."""
+    lines = [{"mfu": 0.6, "examples_per_second": 8.0}, {"mfu": 0.2, "examples_per_second": 8 / 3}]
+    assert overall_mfu(lines) == pytest.approx(0.3)
+
+
+def test_memory_is_counted_above_the_level() -> None:
+    """80 MB, touched and let go of: the peak has them, and a new level begins without."""
+    before = memory.level()
+    bytes(bytearray(40_000_000))
+    assert 75 < memory.peak() - before < 95
+    after = memory.level()
+    assert memory.peak() - after < 5
+
+
+def test_a_job_survives_the_command_line(transcripts: Path, tmp_path: Path) -> None:
+    job = Job("ours", "dpo", Work(str(transcripts), sets=(64, 256)), tmp_path / "world", tmp_path / "run")
+    assert Job.of(job.text()) == job
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--data=nowhere.jsonl"], "nowhere.jsonl: there is no such file"),
+        (["--model=llama-13m"], "no model named 'llama-13m'. Did you mean 'llama-12m'"),
+        (["--rows=4"], "--rows 4 is less than one batch of 8 pairs"),
+    ],
+    ids=["file", "model", "rows"],
+)
+def test_what_cannot_be_measured_is_refused_at_once(
+    words: list[str], told: str, transcripts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([f"--data={transcripts}", f"--out={tmp_path}", *words]) == ConfigError.exit_code
+    assert told in capsys.readouterr().err
+
+
+def test_a_page_without_marks_is_refused() -> None:
+    with pytest.raises(DataError, match="has no lines"):
+        table.splice("# A page\n", "| table |")
