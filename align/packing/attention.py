@@ -19,7 +19,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from align.packing.cuda import flex, varlen
 from align.packing.layout import Layout
-from align.packing.segments import Rule, capped, segments
+from align.packing.segments import Rule, plain_attention, segments
 
 Kernel = Callable[[Tensor, Tensor, Tensor, Layout, Rule], Tensor]
 """(query, key, value (H, T, D), layout, rule) -> output (H, T, D)."""
@@ -66,7 +66,9 @@ def _attention(
     repeats = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, repeats), repeat_kv(value, repeats)
     if packed is None:
-        out = capped(query, key, value, _additive(attention_mask, query, key), rule)
+        mask = _additive(attention_mask, query, key).expand(*query.shape[:3], key.shape[2])
+        rows = [one.flatten(0, 1) for one in (query, key, value, mask)]
+        out = plain_attention(rows[0], rows[1], rows[2], rows[3], rule).view_as(query)
     else:
         packed.windows[id(module)] = rule.window
         out = kernel(query[0], key[0], value[0], packed, rule).unsqueeze(0)

@@ -14,6 +14,10 @@ from torch.nn import functional as F
 from align.packing.layout import Layout
 from align.packing.mask import behind_prompt
 
+PLAIN = 512 * 512
+"""Queries by keys of a segment up to which a CPU is faster step by step than in its flash kernel, which
+recomputes in the backward pass what is kept here: 1 MB a head at most."""
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -48,29 +52,37 @@ def segments(query_HTD: Tensor, key_HTD: Tensor, value_HTD: Tensor, layout: Layo
 def _attend(query: Tensor, key: Tensor, value: Tensor, prompt: int, layout: Layout, rule: Rule) -> Tensor:
     """Queries that come behind ``prompt`` keys and see all of those that the window leaves."""
     window = rule.window if rule.window is not None and rule.window < key.shape[1] else None
-    causal = prompt == 0 and window is None and rule.softcap is None
-    mask = None if causal else _mask(layout, prompt, query, window)
-    if rule.softcap is not None:
-        return capped(query, key, value, mask, rule)
-    return F.scaled_dot_product_attention(query, key, value, mask, rule.dropout, causal, scale=rule.scale)
+    causal = prompt == 0 and window is None
+    if rule.softcap is None and (query.device.type != "cpu" or query.shape[1] * key.shape[1] > PLAIN):
+        mask = None if causal else _mask(layout, prompt, query, window).unsqueeze(0)
+        # with a batch dimension: without one, no flash kernel takes it
+        whole = F.scaled_dot_product_attention(
+            query[None], key[None], value[None], mask, rule.dropout, causal, scale=rule.scale
+        )
+        return whole[0]
+    return plain_attention(query, key, value, _mask(layout, prompt, query, window), rule)
 
 
 def _mask(layout: Layout, prompt: int, query: Tensor, window: int | None) -> Tensor:
+    """(1, queries, keys), to be added."""
     name = (prompt, query.shape[1], window, query.dtype)
     if name not in layout.made:
         layout.made[name] = behind_prompt(
             prompt, query.shape[1], window, dtype=query.dtype, device=query.device
-        )
+        ).unsqueeze(0)
     found: Tensor = layout.made[name]
     return found
 
 
-def capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
-    """Attention under ``rule.softcap`` (Gemma Team 2024, section 2); ``mask`` is additive. (..., T, D)."""
-    scores = query @ key.transpose(-2, -1) * rule.scale
-    if rule.softcap is not None:
-        scores = torch.tanh(scores / rule.softcap) * rule.softcap
-    if mask is not None:
-        scores = scores + mask
-    weights = torch.softmax(scores, -1, dtype=torch.float32).to(query.dtype)
-    return F.dropout(weights, rule.dropout) @ value
+def plain_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, rule: Rule) -> Tensor:
+    """Attention (N, T, D) step by step, ``mask`` (1 or N, T, keys) added to the scores.
+
+    With ``rule.softcap`` c a score s becomes c * tanh(s / c) before the mask (Gemma Team 2024, section 2).
+    """
+    if rule.softcap is None:
+        scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=rule.scale)
+    else:
+        products = torch.bmm(query, key.transpose(1, 2))
+        scores = torch.tanh(products * (rule.scale / rule.softcap)) * rule.softcap + mask
+    weights = torch.softmax(scores, -1, dtype=torch.float32).to(value.dtype)
+    return torch.bmm(F.dropout(weights, rule.dropout) if rule.dropout else weights, value)

@@ -16,7 +16,8 @@ from align.types import Work
 SMALLEST, LARGEST = 512, {"cpu": 2048, "cuda": 8192}
 """Sides of the matrices that the peak is measured with: small ones do not fill a large device, large ones
 take too long on a small one."""
-SECONDS_A_SIZE = 0.04
+SECONDS_A_SIZE = 0.1
+"""Processors take about as long to reach their full clock; a peak that is too low flatters ``mfu``."""
 
 
 class PhaseClock:
@@ -76,7 +77,7 @@ def throughput(examples: int, work: Work, seconds: Mapping[str, float], peak: fl
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations a second of a square matrix product on this device, the best of some.
 
-    Takes about 0.1 s, once a process; later calls (with the same number of threads) return that number. The
+    Takes about 0.3 s, once a process; later calls (with the same number of threads) return that number. The
     global generators are left as they are.
     """
     return _measured_peak(device, dtype, torch.get_num_threads())

@@ -126,6 +126,6 @@ def test_masks_are_made_once_a_row():
     layout = lay_out(made_up((11, (9, 13)), (3, (1, 7))))
     for _layer in range(3):
         segments(*[one[:, : len(layout.input_ids_T)] for one in drawn()], layout, RULES["window"])
-    # a pair's first 20 tokens, and each second reply; 4 tokens are within the window and need no mask
-    assert len(layout.made) == 3
+    # of each pair: its first segment, and the second reply behind the prompt
+    assert len(layout.made) == 4
     assert cuda.spans_of(layout, torch.device("cpu")) is cuda.spans_of(layout, torch.device("cpu"))
