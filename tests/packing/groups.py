@@ -31,7 +31,7 @@ def alone(model: Any, groups: list[ReplyGroup], temperature: float = 1.0) -> lis
     found = []
     for order in range(len(groups[0].replies)):
         for group in groups:
-            ids = torch.tensor([[*group.prompt_ids, *group.replies[order]]])
+            ids = torch.tensor([[*group.prompt_ids, *group.replies[order]]], device=model.device)
             logps = (model(input_ids=ids, use_cache=False).logits / temperature).log_softmax(-1)
             own = logps[0, :-1].gather(-1, ids[0, 1:, None])[:, 0]
             found.append(own[len(group.prompt_ids) - 1 :])
