@@ -72,7 +72,9 @@ def test_killed_anywhere_it_resumes_bit_for_bit(
     start = SHAPE if stage == "sft" else (f"model.path={sft_run}",)
 
     def words(name: str) -> list[str]:
-        return [f"stage={stage}", f"run.dir={tmp_path / name}", *start, *WORLD, *STEPS]
+        # a cache of its own: what another run left there would be passed by where a kill waits
+        cache = f"run.cache={tmp_path / 'caches' / name}"
+        return [f"stage={stage}", f"run.dir={tmp_path / name}", cache, *start, *WORLD, *STEPS]
 
     asked: list[tuple[list[str], Kill | None]] = [(words("whole"), None)]
     for number, when in enumerate(points):
