@@ -202,7 +202,8 @@ def _run_steps(job: _Job[Item]) -> None:
             stop = terminated()
             if stop or job.finished() or _save_is_due(job, looked=value is not None):
                 metrics.sync()
-                checkpoint = capture(job.trained, counters, job.identity)
+                needed = counters.best.step if settings.early_stopping is not None else None
+                checkpoint = capture(job.trained, counters, job.identity, needed)
                 checkpoints.write(_folder(run), checkpoint, keep=settings.keep_checkpoints)
             show(counters.step, counters.line)
             if stop:

@@ -63,8 +63,12 @@ class Trained:
     device: torch.device
 
 
-def capture(trained: Trained, counters: Counters, fingerprint: Mapping[str, str]) -> Checkpoint:
+def capture(
+    trained: Trained, counters: Counters, fingerprint: Mapping[str, str], best_step: int | None
+) -> Checkpoint:
     """The run as a checkpoint: trainable weights and persistent buffers, optimiser, generators, counters.
+
+    ``best_step`` is the checkpoint that it cannot do without: the best, where the run ends with it.
 
     Raises:
         NonFiniteError: a weight or a moment is NaN or infinite.
@@ -81,7 +85,7 @@ def capture(trained: Trained, counters: Counters, fingerprint: Mapping[str, str]
             "generators": generators.plain,
             "fingerprint": dict(fingerprint),
         },
-        best_step=counters.best.step,
+        best_step=best_step,
     )
 
 

@@ -321,6 +321,23 @@ def test_a_resumed_run_traces_an_unbroken_one(tmp_path: Path, kept_until: int) -
     assert (summary.best_step, summary.best_value) == (unbroken.best_step, unbroken.best_value)
 
 
+def test_a_best_step_that_nobody_saved_is_not_missed(tmp_path: Path) -> None:
+    """Without early stopping no checkpoint is kept for having been best: step 2 was, 3 and 4 are on disk."""
+    settings = TrainingSettings(
+        max_steps=4, batch_size=8, log_every=1, eval_every=1, save_every=3, schedule="constant"
+    )
+    values = iter([0.1, 0.9, 0.3, 0.2, 0.5, 0.4])
+
+    def look() -> float:
+        return next(values)
+
+    first = fit(tmp_path, settings=settings, validate=look)
+    assert (first.best_step, checkpoints.steps_in(tmp_path / "checkpoints")) == (2, [3, 4])
+    longer = dataclasses.replace(settings, max_steps=6)
+    again = fit(tmp_path, settings=longer, validate=look, resume=True)
+    assert (again.resumed_from, again.best_step, again.best_value) == (4, 2, 0.9)
+
+
 def test_time_and_tokens_go_on_over_sittings(tmp_path: Path) -> None:
     half = dataclasses.replace(SIX, max_steps=4, schedule="constant")
     first = fit(tmp_path, settings=half)
