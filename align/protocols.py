@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         PreferenceRecord,
         Prompt,
         Row,
+        UnpairedLogps,
+        UnpairedLosses,
     )
 
 
@@ -86,6 +88,16 @@ class ScoreLoss(Protocol):
 
     def __call__(self, chosen: Tensor, rejected: Tensor, margin: Tensor | None) -> Tensor:
         """Per-pair losses (B,) from scores (B,) and margins (B,) in the data's unit, or None."""
+
+
+class UnpairedLoss(Protocol):
+    """One loss over replies that are each good or bad by themselves (``unpaired_loss=``, ``stage=kto``)."""
+
+    @property
+    def needs_mismatched(self) -> bool:
+        """True where the log-probabilities of replies to other prompts are looked at."""
+
+    def __call__(self, logps: UnpairedLogps) -> UnpairedLosses: ...
 
 
 class Scorer(Protocol):
