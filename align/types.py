@@ -265,6 +265,14 @@ class SampledReply:
 
 
 @dataclass(frozen=True)
+class Scores:
+    """Scores of replies, and what they are made of: name -> one number a reply, in the replies' order."""
+
+    scores: list[float]
+    parts: Mapping[str, list[float]]
+
+
+@dataclass(frozen=True)
 class Result:
     """One line of ``results.json``: a number that can be trusted as far as its interval says.
 

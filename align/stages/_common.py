@@ -24,9 +24,11 @@ from align.protocols import PairLoss
 from align.report.console import say
 from align.run import Run
 from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
+from align.training.course import Batches
 from align.training.determinism import seed_everything
-from align.training.loop import Objective, train
+from align.training.loop import train
 from align.training.objectives import Imitation, Preference, Scoring
+from align.training.update import Objective
 from align.types import Result, TokenPair
 
 ScorePairs = Callable[[list[TokenPair]], tuple[Tensor, Tensor]]
@@ -111,17 +113,21 @@ def fit(
     validate: Callable[[], float] | None = None,
 ) -> None:
     """Trains the model on the training split; early stopping looks at the validation split."""
+    counted = effective(settings, objective.forward)
     train(
         run=run,
-        settings=effective(settings, objective.forward),
+        settings=counted,
         model=model,
-        objective=objective,
-        items=data.train,
-        describe=lambda item: str(item.id),
+        course=Batches(objective, data.train, lambda item: str(item.id), counted, run.seed),
         validate=validate if len(data.validation) else None,
         device=device(),
-        fingerprint={role: entry["sha256"] for role, entry in run.inputs().items() if "sha256" in entry},
+        fingerprint=input_hashes(run),
     )
+
+
+def input_hashes(run: Run) -> dict[str, str]:
+    """What must be the same for a checkpoint to fit: the hashes of what went into a run."""
+    return {role: entry["sha256"] for role, entry in run.inputs().items() if "sha256" in entry}
 
 
 def micro_batches(items: TokenStore[Any, Any], settings: TrainingSettings) -> Iterator[list[Any]]:
@@ -142,8 +148,23 @@ def pair_accuracy(
 
     Nothing where there is no unseen pair, which is said.
     """
+    return accuracy_of(label, pair_scores(model, score, items, settings), items)
+
+
+def accuracy_of(
+    label: str, scores: tuple[list[float], list[float]], items: TokenStore[Any, Any]
+) -> list[Result]:
+    """The same from scores that ``pair_scores`` gave."""
     if not some_unseen(items):
         return []
+    clusters = [items.text(i).prompt for i in range(len(items))]
+    return accuracy(*scores, clusters, label)
+
+
+def pair_scores(
+    model: torch.nn.Module, score: ScorePairs, items: TokenStore[Any, Any], settings: TrainingSettings
+) -> tuple[list[float], list[float]]:
+    """Scores of the chosen replies and of the rejected ones, in order, without gradients or dropout."""
     chosen: list[float] = []
     rejected: list[float] = []
     with torch.no_grad(), evaluating(model):
@@ -151,8 +172,7 @@ def pair_accuracy(
             ahead, behind = score(batch)
             chosen.extend(ahead.double().tolist())
             rejected.extend(behind.double().tolist())
-    clusters = [items.text(i).prompt for i in range(len(items))]
-    return accuracy(chosen, rejected, clusters, label)
+    return chosen, rejected
 
 
 def held_out(

@@ -12,6 +12,7 @@ from align.evaluation.best_of_n import expected_best
 from align.evaluation.displacement import ches
 from align.types import UnpairedLogps
 from align.unpaired_losses.kto import Kto
+from reward_models.ensemble import combine
 
 
 def run_kto(case: Case) -> None:
@@ -66,13 +67,11 @@ def summed(logps: Tensor) -> Tensor:
 def run_ensemble(case: Case) -> None:
     if function(case) != "OBJECTIVE_FUNCTIONS":
         raise KeyError(function(case))
-    from reward_models.ensemble import combine
-
     scores_MN = np.array(case["inputs"]["scores"])[:, None]
     out = Outputs(case)
     out.check("mean", combine(scores_MN, "mean")[0])
     out.check("wco", combine(scores_MN, "worst_case")[0])
-    for key in sorted(out.left):
+    for key in sorted(name for name in out.left if name.startswith("uwo_")):
         coefficient = float(key.removeprefix("uwo_").replace("_", "."))
         out.check(key, combine(scores_MN, "mean_minus_variance", coefficient)[0])
     out.done()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from parity.cases import Case, NotOffered, Outputs, Runner, function, leaves
@@ -164,29 +165,16 @@ def openrlhf(case: Case) -> None:
 def verl(case: Case) -> None:
     """Groups of unequal size: a short one is filled up with replies that have no score."""
     x, p, name = leaves(case), case["params"], function(case)
+    estimator = None if name == "compute_remax_outcome_advantage" else verl_estimator(name, p)
     mask, scores = x["response_mask"].bool(), x["token_level_rewards"].sum(-1)
     out = Outputs(case)
-    if name == "compute_remax_outcome_advantage":
+    if estimator is None:
         returns = discounted_returns(x["token_level_rewards"], mask, 1.0)
         out.check("returns", returns, mask)
         out.check("advantages", returns - spread(x["reward_baselines"], mask), mask)
         out.done()
         return
-    estimators: dict[str, Callable[[Tensor, int, Tensor], Tensor]] = {
-        "compute_rloo_vectorized_outcome_advantage": leave_one_out,
-        "compute_rloo_outcome_advantage": leave_one_out,
-        "compute_reinforce_plus_plus_baseline_outcome_advantage": lambda scores, replies, scored: (
-            group_relative(scores, replies, "none", scored)
-        ),
-        "compute_grpo_outcome_advantage": lambda scores, replies, scored: group_relative(
-            scores,
-            replies,
-            "group" if p.get("norm_adv_by_std_in_grpo", True) else "none",
-            scored,
-            eps=p["epsilon"],
-        ),
-    }
-    grouped, alone = in_unequal_groups(scores, p["index"], estimators[name])
+    grouped, alone = in_unequal_groups(scores, p["index"], estimator)
     if name != "compute_rloo_vectorized_outcome_advantage":
         grouped = scores.where(alone, grouped)  # elsewhere in verl a lone reply keeps its score; 0 in ours
     advantages = spread(grouped, mask)
@@ -195,6 +183,20 @@ def verl(case: Case) -> None:
     out.check("advantages", advantages)
     out.check("returns", advantages)  # the same tensor twice
     out.done()
+
+
+def verl_estimator(name: str, p: Mapping[str, Any]) -> Callable[[Tensor, int, Tensor], Tensor]:
+    """Ours for one of verl's group baselines."""
+    if name in ("compute_rloo_vectorized_outcome_advantage", "compute_rloo_outcome_advantage"):
+        return leave_one_out
+    if name == "compute_reinforce_plus_plus_baseline_outcome_advantage":
+        return lambda scores, replies, scored: group_relative(scores, replies, "none", scored)
+    if name == "compute_grpo_outcome_advantage":
+        scale = "group" if p.get("norm_adv_by_std_in_grpo", True) else "none"
+        return lambda scores, replies, scored: group_relative(
+            scores, replies, scale, scored, eps=p["epsilon"]
+        )
+    raise KeyError(name)
 
 
 def in_unequal_groups(
