@@ -1,1 +1,1 @@
-"""What goes wrong in a run, by name: rules over the lines of ``metrics.jsonl``, and the watch that applies them."""
+"""What can go wrong in a run: rules over lines of ``metrics.jsonl`` and the watch that applies them."""

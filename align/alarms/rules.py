@@ -1,27 +1,17 @@
-"""The alarms, each a rule over the metrics of one line, and how each is explained.
+"""The alarms: which condition raises each, what is usually behind it, and what to try.
 
-A rule judges a single line against fixed limits, or against the mean of the run's first lines; the watch asks
-for several such lines in a row. Which metrics a rule reads decides which runs it watches.
+A rule judges one line; the watch asks for several such lines in a row. Which metrics a rule reads decides which
+runs it watches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from align.alarms import conditions
+from align.alarms.conditions import Line
 from align.settings import AlarmName, AlarmSettings
-
-Line = Mapping[str, float]
-"""Metric -> value, of one line or, as a start, the mean of the first lines."""
-
-FEWEST_TOKENS_MORE = 10.0
-"""Replies of a few tokens double by chance (2 to 4): only a growth of this many tokens more is one."""
-
-FEWEST_NATS_LESS = 1.0
-"""A reply that was nearly certain doubles its log-probability by rounding: a fall is at least this large."""
-
-ALIKE = 1e-6
-"""Standard deviation of scores, relative to their size, that is rounding in float32."""
 
 
 @dataclass(frozen=True)
@@ -51,102 +41,6 @@ class Rule:
         return settings.patience if "patience" in self.thresholds else settings.window
 
 
-def _kl_high(line: Line, start: Line, settings: AlarmSettings) -> str | None:
-    kl = line["rollout/kl"]
-    if kl <= settings.kl_limit:
-        return None
-    return f"the KL to the reference is {kl:.4g} nats a reply, above {settings.kl_limit:g}"
-
-
-def _kl_negative(line: Line, start: Line, settings: AlarmSettings) -> str | None:
-    kl = line["rollout/kl"]
-    if kl >= -settings.kl_noise:
-        return None
-    return f"the KL to the reference is {kl:.4g} nats a reply, below {-settings.kl_noise:g}"
-
-
-def _score_rose(line: Line, start: Line, settings: AlarmSettings) -> str | None:
-    """How the mean score rose, where it did by more than noise."""
-    before, now = start["rollout/score"], line["rollout/score"]
-    if now <= before + settings.score_rise * start["rollout/score_std"]:
-        return None
-    return f"while the score rose from {before:.4g} to {now:.4g}"
-
-
-def _length_explosion(line: Line, start: Line, settings: AlarmSettings) -> str | None:
-    before, now = start["rollout/length"], line["rollout/length"]
-    rose = _score_rose(line, start, settings)
-    if rose is None or now < max(settings.length_growth * before, before + FEWEST_TOKENS_MORE):
-        return None
-    return f"replies grew from {before:.4g} to {now:.4g} tokens {rose}"
-
-
-def _repetition(line: Line, start: Line, settings: AlarmSettings) -> str | None:
-    before, now = start["rollout/distinct_2"], line["rollout/distinct_2"]
-    rose = _score_rose(line, start, settings)
-    if rose is None or now >= settings.distinct_share * before:
-        return None
-    return f"the share of distinct token pairs fell from {before:.4g} to {now:.4g} {rose}"
-
-
-def _entropy_collapse(line: Line, start: Line, settings: AlarmSettings) -> str | None:
-    before, now = start["rollout/entropy"], line["rollout/entropy"]
-    if now >= settings.entropy_share * before:
-        return None
-    return f"entropy fell from {before:.4g} to {now:.4g} nats a token"
-
-
-def _clip_fraction_high(line: Line, start: Line, settings: AlarmSettings) -> str | None:
-    share = line["policy/clip_fraction"]
-    if share <= settings.clip_limit:
-        return None
-    return f"{share:.1%} of the ratios are clipped, more than {settings.clip_limit:.4g}"
-
-
-def _critic_useless(line: Line, start: Line, settings: AlarmSettings) -> str | None:
-    explained = line["value/explained_variance"]
-    if explained >= settings.value_floor:
-        return None
-    return f"the values explain {explained:.4g} of the returns' variance, below {settings.value_floor:g}"
-
-
-def _equal_scores(line: Line, start: Line, settings: AlarmSettings) -> str | None:
-    score, spread = line["rollout/score"], line["rollout/score_std"]
-    if spread <= ALIKE * max(1.0, abs(score)):
-        return f"all replies of an iteration score {score:.4g}"
-    groups = line.get("rollout/equal_groups", 0.0)
-    if groups > settings.equal_limit:
-        return f"{groups:.1%} of the prompts have replies that all score the same"
-    return None
-
-
-def _no_reply_ends(line: Line, start: Line, settings: AlarmSettings) -> str | None:
-    ended = line["rollout/ended"]
-    if ended > settings.ended_limit:
-        return None
-    return f"{ended:.1%} of the replies end by themselves"
-
-
-def _score_out_of_range(line: Line, start: Line, settings: AlarmSettings) -> str | None:
-    share = line["rollout/score_outside"]
-    if share <= settings.outside_limit:
-        return None
-    return f"{share:.1%} of the scores lie outside what the reward model gave its training pairs"
-
-
-def _chosen_displaced(line: Line, start: Line, settings: AlarmSettings) -> str | None:
-    before, now = start["logps/chosen"], line["logps/chosen"]
-    reward_fell = line["rewards/chosen"] < start["rewards/chosen"]
-    margin, margin_now = start["rewards/margin"], line["rewards/margin"]
-    limit = max(settings.displacement * abs(before), FEWEST_NATS_LESS)
-    if before - now <= limit or not reward_fell or margin_now <= margin:
-        return None
-    return (
-        f"log-probabilities of chosen replies fell from {before:.4g} to {now:.4g} nats "
-        f"while the margin grew from {margin:.4g} to {margin_now:.4g}"
-    )
-
-
 _SCORE = ("rollout/score", "rollout/score_std")
 _PAIR = ("logps/chosen", "rewards/chosen", "rewards/margin")
 
@@ -154,141 +48,206 @@ RULES = (
     Rule(
         name="kl_high",
         when="the KL to the reference lies above a limit",
-        cause="the penalty is too weak for this reward, or the learning rate too high: the policy leaves the "
-        "text that the reward model was trained on",
-        attempt="a larger kl_coef (or the adaptive controller), a lower training.learning_rate, fewer steps",
-        why="gold reward peaks at some tens of nats and falls beyond while the proxy's still rises (Gao et al. "
-        "2022, figure 1). Nats add up over a reply: raise it for replies of many hundred tokens",
+        cause=(
+            "the penalty is too weak for this reward, or the learning rate too high: the policy "
+            "leaves the text that the reward model was trained on"
+        ),
+        attempt=(
+            "a larger kl_coef (or the adaptive controller), a lower training.learning_rate, fewer steps"
+        ),
+        why=(
+            "gold reward peaks at some tens of nats and falls beyond while the proxy's still "
+            "rises (Gao et al. 2022, figure 1). Nats add up over a reply: raise it for replies of "
+            "many hundred tokens"
+        ),
         reads=("rollout/kl",),
-        sees=_kl_high,
+        sees=conditions.kl_high,
         thresholds=("kl_limit", "window"),
     ),
     Rule(
         name="kl_negative",
         when="the KL to the reference lies below zero for long",
-        cause="no KL is negative: replies are not drawn from the distribution whose log-probabilities are "
-        "compared (top-p or a temperature on one side, dropout, a suppressed end, padding that counts); the "
-        "policy is paid for widening the gap",
-        attempt="sampling.top_p=1, one temperature for sampling, policy and reference; rollout/logps_gap shows "
-        "whether the two passes agree",
-        why="the mean over a batch of replies is an unbiased estimate and may fall below zero by chance, most "
-        "of all near the start; many times in a row and by more than rounding it does not",
+        cause=(
+            "no KL is negative: replies are not drawn from the distribution whose "
+            "log-probabilities are compared (top-p or a temperature on one side, dropout, a "
+            "suppressed end, padding that counts); the policy is paid for widening the gap"
+        ),
+        attempt=(
+            "sampling.top_p=1, one temperature for sampling, policy and reference; "
+            "rollout/logps_gap shows whether the two passes agree"
+        ),
+        why=(
+            "the mean over a batch of replies is an unbiased estimate and may fall below zero by "
+            "chance, most of all near the start; many times in a row and by more than rounding it "
+            "does not"
+        ),
         reads=("rollout/kl",),
-        sees=_kl_negative,
+        sees=conditions.kl_negative,
         thresholds=("kl_noise", "patience"),
     ),
     Rule(
         name="length_explosion",
         when="the score rises while replies become much longer than they were",
         cause="the reward model prefers long replies whatever they say",
-        attempt="a larger kl_coef, a penalty for a missing end, a lower sampling.max_new_tokens, a reward model "
-        "from pairs of like length",
-        why="some growth is usual, and most of what RLHF gains in reward can be length (Singhal et al. 2023); "
-        "a doubling on the same prompts should be looked at",
+        attempt=(
+            "a larger kl_coef, a penalty for a missing end, a lower sampling.max_new_tokens, a "
+            "reward model from pairs of like length"
+        ),
+        why=(
+            "some growth is usual, and most of what RLHF gains in reward can be length (Singhal "
+            "et al. 2023); a doubling on the same prompts should be looked at"
+        ),
         reads=("rollout/length", *_SCORE),
-        sees=_length_explosion,
+        sees=conditions.length_explosion,
         thresholds=("length_growth", "score_rise", "window"),
         from_start=("rollout/length", *_SCORE),
     ),
     Rule(
         name="repetition",
         when="the score rises while replies repeat much more than they did",
-        cause="the policy has found a phrase that the reward model overrates, and says it again or to everybody",
-        attempt="a larger kl_coef, a lower training.learning_rate, an entropy bonus, a reward model that was shown "
-        "such replies as rejected ones",
-        why="a policy that improves becomes more alike by itself (in the embedded world DPO takes a fifth off), "
-        "and longer replies hold fewer distinct pairs a token; half is beyond both",
+        cause=(
+            "the policy has found a phrase that the reward model overrates, and says it again or to everybody"
+        ),
+        attempt=(
+            "a larger kl_coef, a lower training.learning_rate, an entropy bonus, a reward model "
+            "that was shown such replies as rejected ones"
+        ),
+        why=(
+            "a policy that improves becomes more alike by itself (in the embedded world DPO takes "
+            "a fifth off), and longer replies hold fewer distinct pairs a token; half is beyond "
+            "both"
+        ),
         reads=("rollout/distinct_2", *_SCORE),
-        sees=_repetition,
+        sees=conditions.repetition,
         thresholds=("distinct_share", "score_rise", "window"),
         from_start=("rollout/distinct_2", *_SCORE),
     ),
     Rule(
         name="entropy_collapse",
         when="the policy's entropy falls to a small part of what it was",
-        cause="too large steps on too little signal: the policy is nearly deterministic, tries nothing new, and "
-        "the replies of a group become the same",
-        attempt="a lower training.learning_rate, a larger kl_coef, an entropy bonus, sampling.temperature=1",
-        why="entropy falls in every run that learns; at a tenth of it, next to nothing is left to choose from",
+        cause=(
+            "too large steps on too little signal: the policy is nearly deterministic, tries "
+            "nothing new, and the replies of a group become the same"
+        ),
+        attempt=(
+            "a lower training.learning_rate, a larger kl_coef, an entropy bonus, sampling.temperature=1"
+        ),
+        why=(
+            "entropy falls in every run that learns; at a tenth of it, next to nothing is left to choose from"
+        ),
         reads=("rollout/entropy",),
-        sees=_entropy_collapse,
+        sees=conditions.entropy_collapse,
         thresholds=("entropy_share", "window"),
         from_start=("rollout/entropy",),
     ),
     Rule(
         name="clip_fraction_high",
         when="nearly all ratios lie outside the clip range",
-        cause="steps are too large, one rollout is used too often, or the old log-probabilities are another "
-        "policy's (dropout, temperature, precision)",
-        attempt="a lower training.learning_rate, fewer epochs a rollout, old log-probabilities that are recomputed; "
-        "in the first minibatch the ratio is 1 and nothing is clipped (Huang et al. 2024)",
-        why="a sound run clips from a few to about thirty per cent; tokens beyond the clip have no gradient, so "
-        "that near 1 nothing is learnt",
+        cause=(
+            "steps are too large, one rollout is used too often, or the old log-probabilities are "
+            "another policy's (dropout, temperature, precision)"
+        ),
+        attempt=(
+            "a lower training.learning_rate, fewer epochs a rollout, old log-probabilities that "
+            "are recomputed; in the first minibatch the ratio is 1 and nothing is clipped (Huang "
+            "et al. 2024)"
+        ),
+        why=(
+            "a sound run clips from a few to about thirty per cent; tokens beyond the clip have "
+            "no gradient, so that near 1 nothing is learnt"
+        ),
         reads=("policy/clip_fraction",),
-        sees=_clip_fraction_high,
+        sees=conditions.clip_fraction_high,
         thresholds=("clip_limit", "window"),
     ),
     Rule(
         name="critic_useless",
         when="the critic predicts returns worse than their own mean does, for long",
-        cause="a critic from scratch with too few updates, scores whose scale moves, or values clipped too tightly: "
-        "the baseline adds noise to the advantages instead of removing it",
-        attempt="a critic that starts from the reward model, normalised scores, a wider value clip or a larger value "
-        "coefficient; or stage=rloo, which needs no critic",
-        why="an explained variance of 0 is what a constant reaches; a fresh critic lies below it for some "
-        "iterations",
+        cause=(
+            "a critic from scratch with too few updates, scores whose scale moves, or values "
+            "clipped too tightly: the baseline adds noise to the advantages instead of removing "
+            "it"
+        ),
+        attempt=(
+            "a critic that starts from the reward model, normalised scores, a wider value clip or "
+            "a larger value coefficient; or stage=rloo, which needs no critic"
+        ),
+        why=(
+            "an explained variance of 0 is what a constant reaches; a fresh critic lies below it "
+            "for some iterations"
+        ),
         reads=("value/explained_variance",),
-        sees=_critic_useless,
+        sees=conditions.critic_useless,
         thresholds=("value_floor", "patience"),
     ),
     Rule(
         name="equal_scores",
         when="all replies score the same, or those of nearly every prompt do",
-        cause="a rule or judge that always answers alike, a reward model whose head was not loaded; in groups, "
-        "prompts that are all too easy or too hard: the advantages are zero",
-        attempt="score a few replies by hand; other prompts, more replies a prompt, a higher sampling.temperature",
-        why="scores of different replies differ by more than rounding; of groups, a share of 0.95 leaves one "
-        "prompt in twenty to learn from",
+        cause=(
+            "a rule or judge that always answers alike, a reward model whose head was not loaded; "
+            "in groups, prompts that are all too easy or too hard: the advantages are zero"
+        ),
+        attempt=(
+            "score a few replies by hand; other prompts, more replies a prompt, a higher sampling.temperature"
+        ),
+        why=(
+            "scores of different replies differ by more than rounding; of groups, a share of 0.95 "
+            "leaves one prompt in twenty to learn from"
+        ),
         reads=_SCORE,
-        sees=_equal_scores,
+        sees=conditions.equal_scores,
         thresholds=("equal_limit", "window"),
     ),
     Rule(
         name="no_reply_ends",
         when="hardly any reply ends by itself",
-        cause="replies are cut before they can end, or the end was never learnt (another chat template, an end "
-        "that is padding in the loss), so that a score judges half a reply",
-        attempt="a larger sampling.max_new_tokens, stage=sft with the same template first, a penalty for a missing "
-        "end; where replies are cut on purpose, alarms.ignored=[no_reply_ends]",
+        cause=(
+            "replies are cut before they can end, or the end was never learnt (another chat "
+            "template, an end that is padding in the loss), so that a score judges half a reply"
+        ),
+        attempt=(
+            "a larger sampling.max_new_tokens, stage=sft with the same template first, a penalty "
+            "for a missing end; where replies are cut on purpose, alarms.ignored=[no_reply_ends]"
+        ),
         why="a policy that can end does so more often than once in fifty",
         reads=("rollout/ended",),
-        sees=_no_reply_ends,
+        sees=conditions.no_reply_ends,
         thresholds=("ended_limit", "window"),
     ),
     Rule(
         name="score_out_of_range",
         when="many scores lie outside those that the reward model gave its training pairs",
-        cause="the policy writes what the reward model has never seen, and its scores there are guesses",
-        attempt="a larger kl_coef, clipped scores, an ensemble of reward models, fresh pairs from this policy",
-        why="a few replies beyond the range are improvement; where a fifth is, the optimum lies outside the data "
-        "(over-optimisation, Gao et al. 2022)",
+        cause=("the policy writes what the reward model has never seen, and its scores there are guesses"),
+        attempt=(
+            "a larger kl_coef, clipped scores, an ensemble of reward models, fresh pairs from this policy"
+        ),
+        why=(
+            "a few replies beyond the range are improvement; where a fifth is, the optimum lies "
+            "outside the data (over-optimisation, Gao et al. 2022)"
+        ),
         reads=("rollout/score_outside",),
-        sees=_score_out_of_range,
+        sees=conditions.score_out_of_range,
         thresholds=("outside_limit", "window"),
     ),
     Rule(
         name="chosen_displaced",
         when="chosen replies become much less likely while the margin grows",
-        cause="the margin is made by pushing both replies down, the rejected one further: usual in DPO and no "
-        "fault by itself, but the probability may go to replies that nobody has judged, most of all where the "
-        "two replies are alike",
-        attempt="a larger loss.beta, loss=mixture with a share of sft, loss=apo_zero, a lower "
-        "training.learning_rate; leave out pairs whose replies are nearly the same",
-        why="likelihood displacement (Razin et al. 2024). In the embedded world a DPO that wins nine times in ten "
-        "makes the chosen replies' log-probability 1.4 to 1.6 times what it was; twice is the perplexity "
-        "squared, whatever the reply's length",
+        cause=(
+            "the margin is made by pushing both replies down, the rejected one further: usual in "
+            "DPO and no fault by itself, but the probability may go to replies that nobody has "
+            "judged, most of all where the two replies are alike"
+        ),
+        attempt=(
+            "a larger loss.beta, loss=mixture with a share of sft, loss=apo_zero, a lower "
+            "training.learning_rate; leave out pairs whose replies are nearly the same"
+        ),
+        why=(
+            "likelihood displacement (Razin et al. 2024). In the embedded world a DPO that wins "
+            "nine times in ten makes the chosen replies' log-probability 1.4 to 1.6 times what it "
+            "was; twice is the perplexity squared, whatever the reply's length"
+        ),
         reads=_PAIR,
-        sees=_chosen_displaced,
+        sees=conditions.chosen_displaced,
         thresholds=("displacement", "window"),
         from_start=_PAIR,
     ),

@@ -1,8 +1,8 @@
 """The watch over one run: looks at each line once, remembers little, and raises an alarm once an episode.
 
-An episode begins when a rule's condition has held on enough lines in a row, and ends when it has not held for
-``window`` lines in a row: a condition that flickers is one alarm. All that is remembered is plain values, which
-a checkpoint holds exactly, so that a resumed run raises the same alarms at the same steps and none twice.
+An episode begins when a rule's condition has held on enough lines in a row, and ends when it has not held
+for ``window`` lines in a row: a condition that flickers is one alarm. All that is remembered is plain values,
+which a checkpoint holds exactly, so that a resumed run raises the same alarms at the same steps, none twice.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any
 
-from align.alarms.rules import RULES, Line, Rule
+from align.alarms.conditions import Line
+from align.alarms.rules import RULES, Rule
 from align.settings import AlarmSettings
 from align.types import Result
 
@@ -107,9 +108,7 @@ class Watch:
             if len(values) < settings.baseline:
                 values.append(line[name])
 
-    def _judge(
-        self, rule: Rule, settings: AlarmSettings, step: int, line: Line, start: Line
-    ) -> Alarm | None:
+    def _judge(self, rule: Rule, settings: AlarmSettings, step: int, line: Line, start: Line) -> Alarm | None:
         tally = self.tallies.setdefault(rule.name, Tally())
         seen = rule.sees(line, start, settings)
         if seen is None:

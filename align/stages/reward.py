@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from align.pairs.read import refuse_demonstrations
 from align.protocols import ScoreLoss
-from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
+from align.settings import AdapterSettings, AlarmSettings, DatasetSettings, ModelSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from align.pairs.store import TokenStore
@@ -26,6 +26,7 @@ class Reward:
     dataset: DatasetSettings
     reward_loss: ScoreLoss
     training: TrainingSettings
+    alarms: AlarmSettings
 
     def __post_init__(self) -> None:
         refuse_demonstrations(self.dataset)
@@ -45,11 +46,12 @@ class Reward:
         def unseen(items: TokenStore[Any, Any]) -> list[Result]:
             return pair_accuracy("reward", scalar.model, objective.scores, items, self.training)
 
-        def validation_accuracy() -> float:
+        def look() -> float:
             return unseen(data.validation)[0].value
 
-        fit(run, self.training, scalar.model, objective, data, validate=validation_accuracy)
+        alarms = fit(run, self.training, scalar.model, objective, data, self.alarms, validate=look)
         save_scalar(scalar, run.directory / "model")
         run.offer_model()
-        run.write_results([*unseen(data.test), *bayes_accuracy(self.dataset.source, data.test)])
+        truth = bayes_accuracy(self.dataset.source, data.test)
+        run.write_results([*unseen(data.test), *truth, *alarms])
         reward_figure(run.directory, run.directory / "figures" / "reward.png")
