@@ -1,7 +1,7 @@
 """What the alarms see: conditions over one line of metrics, each a pure function that says it in words.
 
-Each takes (line, start, settings): the line's metrics, their means over the run's first lines, and the limits.
-It returns what was seen, with its numbers, or None where its condition does not hold.
+Each takes (line, start, settings): the line's metrics, their means over the run's first lines, the limits. It
+returns what was seen, with its numbers, or None where its condition does not hold.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ ALIKE = 1e-6
 
 
 def kl_high(line: Line, start: Line, settings: AlarmSettings) -> str | None:
+    """Drift to the reference (nats a reply) above the limit."""
     kl = line["rollout/kl"]
     if kl <= settings.kl_limit:
         return None
@@ -31,6 +32,7 @@ def kl_high(line: Line, start: Line, settings: AlarmSettings) -> str | None:
 
 
 def kl_negative(line: Line, start: Line, settings: AlarmSettings) -> str | None:
+    """An estimated KL further below zero than rounding takes it."""
     kl = line["rollout/kl"]
     if kl >= -settings.kl_noise:
         return None
@@ -46,6 +48,7 @@ def _score_rose(line: Line, start: Line, settings: AlarmSettings) -> str | None:
 
 
 def length_explosion(line: Line, start: Line, settings: AlarmSettings) -> str | None:
+    """A score that rose while replies grew by a factor."""
     before, now = start["rollout/length"], line["rollout/length"]
     rose = _score_rose(line, start, settings)
     if rose is None or now < max(settings.length_growth * before, before + FEWEST_TOKENS_MORE):
@@ -54,6 +57,7 @@ def length_explosion(line: Line, start: Line, settings: AlarmSettings) -> str | 
 
 
 def repetition(line: Line, start: Line, settings: AlarmSettings) -> str | None:
+    """A score that rose while distinct token pairs became few (distinct-2, Li et al. 2016)."""
     before, now = start["rollout/distinct_2"], line["rollout/distinct_2"]
     rose = _score_rose(line, start, settings)
     if rose is None or now >= settings.distinct_share * before:
@@ -62,6 +66,7 @@ def repetition(line: Line, start: Line, settings: AlarmSettings) -> str | None:
 
 
 def entropy_collapse(line: Line, start: Line, settings: AlarmSettings) -> str | None:
+    """Entropy (nats a token) at a small part of its start."""
     before, now = start["rollout/entropy"], line["rollout/entropy"]
     if now >= settings.entropy_share * before:
         return None
@@ -69,6 +74,7 @@ def entropy_collapse(line: Line, start: Line, settings: AlarmSettings) -> str | 
 
 
 def clip_fraction_high(line: Line, start: Line, settings: AlarmSettings) -> str | None:
+    """Ratios outside the clip range, nearly all of them."""
     share = line["policy/clip_fraction"]
     if share <= settings.clip_limit:
         return None
@@ -76,6 +82,7 @@ def clip_fraction_high(line: Line, start: Line, settings: AlarmSettings) -> str 
 
 
 def critic_useless(line: Line, start: Line, settings: AlarmSettings) -> str | None:
+    """Returns that their own mean predicts better than the critic does."""
     explained = line["value/explained_variance"]
     if explained >= settings.value_floor:
         return None
@@ -83,6 +90,7 @@ def critic_useless(line: Line, start: Line, settings: AlarmSettings) -> str | No
 
 
 def equal_scores(line: Line, start: Line, settings: AlarmSettings) -> str | None:
+    """No spread between scores, of the iteration or within nearly every prompt."""
     score, spread = line["rollout/score"], line["rollout/score_std"]
     if spread <= ALIKE * max(1.0, abs(score)):
         return f"all replies of an iteration score {score:.4g}"
@@ -93,6 +101,7 @@ def equal_scores(line: Line, start: Line, settings: AlarmSettings) -> str | None
 
 
 def no_reply_ends(line: Line, start: Line, settings: AlarmSettings) -> str | None:
+    """Replies that are cut, nearly all of them."""
     ended = line["rollout/ended"]
     if ended > settings.ended_limit:
         return None
@@ -100,6 +109,7 @@ def no_reply_ends(line: Line, start: Line, settings: AlarmSettings) -> str | Non
 
 
 def score_out_of_range(line: Line, start: Line, settings: AlarmSettings) -> str | None:
+    """Scores beyond those of the reward model's own training pairs."""
     share = line["rollout/score_outside"]
     if share <= settings.outside_limit:
         return None
@@ -107,6 +117,7 @@ def score_out_of_range(line: Line, start: Line, settings: AlarmSettings) -> str 
 
 
 def chosen_displaced(line: Line, start: Line, settings: AlarmSettings) -> str | None:
+    """Chosen log-probabilities (nats a reply) that fell, the implicit reward too, under a larger margin."""
     before, now = start["logps/chosen"], line["logps/chosen"]
     reward_fell = line["rewards/chosen"] < start["rewards/chosen"]
     margin, margin_now = start["rewards/margin"], line["rewards/margin"]

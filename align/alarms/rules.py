@@ -1,7 +1,7 @@
 """The alarms: which condition raises each, what is usually behind it, and what to try.
 
-A rule judges one line; the watch asks for several such lines in a row. Which metrics a rule reads decides which
-runs it watches.
+A rule judges one line; the watch asks for several such lines in a row. The metrics that a rule reads decide
+which runs it watches.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ RULES = (
             "the penalty is too weak for this reward, or the learning rate too high: the policy "
             "leaves the text that the reward model was trained on"
         ),
-        attempt=(
-            "a larger kl_coef (or the adaptive controller), a lower training.learning_rate, fewer steps"
-        ),
+        attempt=("a larger kl.coef or kl.controller=adaptive, a lower training.learning_rate, fewer steps"),
         why=(
             "gold reward peaks at some tens of nats and falls beyond while the proxy's still "
             "rises (Gao et al. 2022, figure 1). Nats add up over a reply: raise it for replies of "
@@ -73,8 +71,8 @@ RULES = (
             "suppressed end, padding that counts); the policy is paid for widening the gap"
         ),
         attempt=(
-            "sampling.top_p=1, one temperature for sampling, policy and reference; "
-            "rollout/logps_gap shows whether the two passes agree"
+            "sampling.top_p=1, and nothing between the two passes that differs; rollout/logps_gap "
+            "shows whether they agree"
         ),
         why=(
             "the mean over a batch of replies is an unbiased estimate and may fall below zero by "
@@ -90,7 +88,7 @@ RULES = (
         when="the score rises while replies become much longer than they were",
         cause="the reward model prefers long replies whatever they say",
         attempt=(
-            "a larger kl_coef, a penalty for a missing end, a lower sampling.max_new_tokens, a "
+            "a larger kl.coef, score.missing_end=subtract, a lower sampling.max_new_tokens, a "
             "reward model from pairs of like length"
         ),
         why=(
@@ -109,8 +107,8 @@ RULES = (
             "the policy has found a phrase that the reward model overrates, and says it again or to everybody"
         ),
         attempt=(
-            "a larger kl_coef, a lower training.learning_rate, an entropy bonus, a reward model "
-            "that was shown such replies as rejected ones"
+            "a larger kl.coef, a lower training.learning_rate, objective.entropy_coef above 0, a "
+            "reward model that was shown such replies as rejected ones"
         ),
         why=(
             "a policy that improves becomes more alike by itself (in the embedded world DPO takes "
@@ -130,7 +128,8 @@ RULES = (
             "nothing new, and the replies of a group become the same"
         ),
         attempt=(
-            "a lower training.learning_rate, a larger kl_coef, an entropy bonus, sampling.temperature=1"
+            "a lower training.learning_rate, a larger kl.coef, objective.entropy_coef above 0, "
+            "sampling.temperature=1"
         ),
         why=(
             "entropy falls in every run that learns; at a tenth of it, next to nothing is left to choose from"
@@ -148,13 +147,13 @@ RULES = (
             "another policy's (dropout, temperature, precision)"
         ),
         attempt=(
-            "a lower training.learning_rate, fewer epochs a rollout, old log-probabilities that "
-            "are recomputed; in the first minibatch the ratio is 1 and nothing is clipped (Huang "
-            "et al. 2024)"
+            "a lower training.learning_rate, fewer objective.epochs, objective.target_kl, "
+            "rollout.old_logps=recomputed: there the first minibatch has a ratio of 1 and clips "
+            "nothing (Huang et al. 2024)"
         ),
         why=(
-            "a sound run clips from a few to about thirty per cent; tokens beyond the clip have "
-            "no gradient, so that near 1 nothing is learnt"
+            "a sound run clips up to about thirty per cent; tokens beyond the clip have no "
+            "gradient, so that near 1 nothing is learnt"
         ),
         reads=("policy/clip_fraction",),
         sees=conditions.clip_fraction_high,
@@ -169,8 +168,9 @@ RULES = (
             "it"
         ),
         attempt=(
-            "a critic that starts from the reward model, normalised scores, a wider value clip or "
-            "a larger value coefficient; or stage=rloo, which needs no critic"
+            "critic.kind=separate with a reward model's run as critic.path, "
+            "score.normalise=standard, a larger critic.value_clip or critic.value_coef; or "
+            "stage=rloo, which needs no critic"
         ),
         why=(
             "an explained variance of 0 is what a constant reaches; a fresh critic lies below it "
@@ -188,7 +188,7 @@ RULES = (
             "in groups, prompts that are all too easy or too hard: the advantages are zero"
         ),
         attempt=(
-            "score a few replies by hand; other prompts, more replies a prompt, a higher sampling.temperature"
+            "score a few replies by hand; other prompts, more rollout.replies, a higher sampling.temperature"
         ),
         why=(
             "scores of different replies differ by more than rounding; of groups, a share of 0.95 "
@@ -206,8 +206,9 @@ RULES = (
             "template, an end that is padding in the loss), so that a score judges half a reply"
         ),
         attempt=(
-            "a larger sampling.max_new_tokens, stage=sft with the same template first, a penalty "
-            "for a missing end; where replies are cut on purpose, alarms.ignored=[no_reply_ends]"
+            "a larger sampling.max_new_tokens, stage=sft with the same template first, "
+            "score.missing_end=subtract; where replies are cut on purpose, "
+            "alarms.ignored=[no_reply_ends]"
         ),
         why="a policy that can end does so more often than once in fifty",
         reads=("rollout/ended",),
@@ -217,9 +218,10 @@ RULES = (
     Rule(
         name="score_out_of_range",
         when="many scores lie outside those that the reward model gave its training pairs",
-        cause=("the policy writes what the reward model has never seen, and its scores there are guesses"),
+        cause="the policy writes what the reward model has never seen, and its scores there are guesses",
         attempt=(
-            "a larger kl_coef, clipped scores, an ensemble of reward models, fresh pairs from this policy"
+            "a larger kl.coef, score.clip, reward=ensemble, fresh pairs from this policy to train "
+            "the reward model on"
         ),
         why=(
             "a few replies beyond the range are improvement; where a fifth is, the optimum lies "
@@ -242,9 +244,8 @@ RULES = (
             "training.learning_rate; leave out pairs whose replies are nearly the same"
         ),
         why=(
-            "likelihood displacement (Razin et al. 2024). In the embedded world a DPO that wins "
-            "nine times in ten makes the chosen replies' log-probability 1.4 to 1.6 times what it "
-            "was; twice is the perplexity squared, whatever the reply's length"
+            "likelihood displacement (Razin et al. 2024). Twice the nats is the perplexity squared, "
+            "whatever the reply's length; sound DPO runs in the embedded world get to 1.6 times"
         ),
         reads=_PAIR,
         sees=conditions.chosen_displaced,

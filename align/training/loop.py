@@ -205,13 +205,13 @@ def _run_steps(job: _Job) -> None:
                 checkpoint = capture(job.trained, counters, job.course.state(), job.identity, needed)
                 checkpoints.write(_folder(run), checkpoint, keep=settings.keep_checkpoints)
             show(counters.step, counters.line)
+            if fatal:  # before SIGTERM: a scheduler that starts the run again would take it past its alarm
+                raise _stopped(job, fatal[0])
             if stop:
                 raise Terminated(
                     f"SIGTERM: step {counters.step} of {job.course.total} is finished and saved in "
                     f"{_folder(run)}; the same command with resume=true goes on from there"
                 )
-            if fatal:
-                raise _stopped(job, fatal[0])
 
 
 def _take_step(job: _Job) -> float:
