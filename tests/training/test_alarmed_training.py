@@ -106,8 +106,8 @@ def test_stop_ends_the_run_at_that_step_and_saves_it(
         fit(tmp_path, settings=LONG, model=model, objective=Unending(model), alarms=STOP)
     assert str(caught.value) == (
         "alarm no_reply_ends (alarms=stop): 0.0% of the replies end by themselves; step 3 of 24 is "
-        f"finished and saved in {tmp_path / 'checkpoints'}. resume=true goes on from there, with alarms=warn past further "
-        "alarms; another run.dir starts anew"
+        f"finished and saved in {tmp_path / 'checkpoints'}. resume=true goes on from there, "
+        "with alarms=warn past further alarms; another run.dir starts anew"
     )
     assert checkpoints.steps_in(tmp_path / "checkpoints") == [3]
     assert lines(tmp_path)[-1]["alarms/no_reply_ends"] == 1.0
