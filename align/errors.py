@@ -61,6 +61,12 @@ class OutOfMemoryError(AlignError, MemoryError):
     exit_code = 7
 
 
+class AlarmError(AlignError):
+    """An alarm was raised under ``alarms=stop``: the step was finished and saved."""
+
+    exit_code = 8
+
+
 class Terminated(AlignError):
     """SIGTERM arrived: the step was finished and saved. 143 = 128 + SIGTERM, what schedulers expect."""
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from align.alarms.watch import counted
 from align.distributed.device import compute_dtype, device
 from align.errors import DataError
 from align.evaluation.accuracy import accuracy
@@ -23,7 +24,7 @@ from align.pairs.store import TokenStore
 from align.protocols import PairLoss
 from align.report.console import say
 from align.run import Run
-from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
+from align.settings import AdapterSettings, AlarmSettings, DatasetSettings, ModelSettings, TrainingSettings
 from align.training.course import Batches
 from align.training.determinism import seed_everything
 from align.training.loop import train
@@ -110,19 +111,25 @@ def fit(
     model: Any,
     objective: Imitation | Scoring | Preference,
     data: Prepared[Any, Any],
+    alarms: AlarmSettings,
     validate: Callable[[], float] | None = None,
-) -> None:
-    """Trains the model on the training split; early stopping looks at the validation split."""
-    counted = effective(settings, objective.forward)
-    train(
+) -> list[Result]:
+    """Trains the model on the training split; early stopping looks at the validation split.
+
+    Returns ``<stage>/alarms``, for results.json.
+    """
+    own = effective(settings, objective.forward)
+    summary = train(
         run=run,
-        settings=counted,
+        settings=own,
         model=model,
-        course=Batches(objective, data.train, lambda item: str(item.id), counted, run.seed),
+        course=Batches(objective, data.train, lambda item: str(item.id), own, run.seed),
+        alarms=alarms,
         validate=validate if len(data.validation) else None,
         device=device(),
         fingerprint=input_hashes(run),
     )
+    return counted(run.stage_name, summary.alarms, summary.watched)
 
 
 def input_hashes(run: Run) -> dict[str, str]:
