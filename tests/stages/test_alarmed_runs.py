@@ -80,11 +80,12 @@ def test_a_stage_with_nothing_to_watch_counts_nothing(sft_run: Path, reward_run:
 def test_a_policy_that_learns_from_its_own_replies_is_watched(
     stage: str, tmp_path: Path, sft_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Replies of two tokens are cut, all of them: on the second line that is an alarm, and it is the only one."""
+    """Most replies of two tokens are cut; by the second line that is an alarm, the only one, raised once."""
     small = (
         "sampling.max_new_tokens=2",
         "evaluation.prompts=4",
         "alarms.window=2",
+        "alarms.ended_limit=0.9",
         "objective.minibatches=2",
     )
     start = (f"stage={stage}", f"run.dir={tmp_path / 'run'}", f"model.path={sft_run}", "reward=gold")
@@ -94,4 +95,4 @@ def test_a_policy_that_learns_from_its_own_replies_is_watched(
         f"{stage}/alarms/no_reply_ends": (1.0, 3),
     }
     assert [line.get("alarms/no_reply_ends") for line in lines(tmp_path / "run")] == [None, 1.0, None]
-    assert f"[{stage}] alarm no_reply_ends at step 2: 0.0% of the replies" in capsys.readouterr().err
+    assert f"[{stage}] alarm no_reply_ends at step 2: " in capsys.readouterr().err
