@@ -66,13 +66,13 @@ RULES = (
         name="kl_negative",
         when="the KL to the reference lies below zero for long",
         cause=(
-            "no KL is negative: replies are not drawn from the distribution whose "
-            "log-probabilities are compared (top-p or a temperature on one side, dropout, a "
-            "suppressed end, padding that counts); the policy is paid for widening the gap"
+            "no KL is negative: replies are not drawn from the distribution whose log-probabilities "
+            "are compared (a temperature on one side, dropout, a suppressed end, padding that "
+            "counts), and the policy is paid for widening the gap"
         ),
         attempt=(
-            "sampling.top_p=1, and nothing between the two passes that differs; rollout/logps_gap "
-            "shows whether they agree"
+            "rollout.old_logps=recomputed; rollout/logps_gap shows whether the pass that samples and the "
+            "one that trains agree, and lies near 0 where they do"
         ),
         why=(
             "the mean over a batch of replies is an unbiased estimate and may fall below zero by "

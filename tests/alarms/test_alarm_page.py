@@ -16,18 +16,10 @@ from align.alarms.rules import RULES
 from align.compose import choices, conf_folder, groups, run_from
 from align.config import field_types
 from align.errors import ConfigError
-from align.ppo import settings as ppo
 from align.settings import AlarmSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-SECTIONS = {
-    "rollout": ppo.RolloutSettings,
-    "score": ppo.ScoreSettings,
-    "kl": ppo.KlSettings,
-    "objective": ppo.ObjectiveSettings,
-    "critic": ppo.CriticSettings,
-}
-"""Settings of the stages that sample, by the section that holds them."""
+ROLLS = ("ppo", "rloo", "grpo")
 
 
 def test_the_page_is_what_the_rules_say() -> None:
@@ -64,10 +56,7 @@ def test_options_are_found_in_a_sentence() -> None:
 
 
 def test_what_is_to_be_tried_can_be_typed() -> None:
-    known = {
-        *stage_options(),
-        *(f"{key}.{name}" for key, cls in SECTIONS.items() for name in field_types(cls)),
-    }
+    known = set(stage_options())
     named = {option for rule in RULES for option in options(rule.attempt)}
     assert len(named) > 15
     for option in named:
@@ -96,10 +85,11 @@ def alarms_of(*words: str) -> Any:
     return run_from(["run.dir=unused", *words], []).stage.alarms  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", *ROLLS])
 def test_every_training_takes_them_by_one_word(stage: str) -> None:
-    assert alarms_of(f"stage={stage}") == AlarmSettings()
-    assert alarms_of(f"stage={stage}", "alarms=stop", "alarms.kl_limit=20") == AlarmSettings(
+    words = [f"stage={stage}", *(["reward=gold"] if stage in ROLLS else [])]
+    assert alarms_of(*words) == AlarmSettings()
+    assert alarms_of(*words, "alarms=stop", "alarms.kl_limit=20") == AlarmSettings(
         action="stop", kl_limit=20.0
     )
 

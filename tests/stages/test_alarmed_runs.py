@@ -73,3 +73,26 @@ def test_a_dpo_within_its_limits_counts_none(dpo_run: Path) -> None:
 @pytest.mark.medium
 def test_a_stage_with_nothing_to_watch_counts_nothing(sft_run: Path, reward_run: Path) -> None:
     assert alarms(sft_run) == alarms(reward_run) == {}
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("stage", ["ppo", "rloo"])
+def test_a_policy_that_learns_from_its_own_replies_is_watched(
+    stage: str, tmp_path: Path, sft_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Most replies of two tokens are cut; by the second line that is an alarm, the only one, raised once."""
+    small = (
+        "sampling.max_new_tokens=2",
+        "evaluation.prompts=4",
+        "alarms.window=2",
+        "alarms.ended_limit=0.9",
+        "objective.minibatches=2",
+    )
+    start = (f"stage={stage}", f"run.dir={tmp_path / 'run'}", f"model.path={sft_run}", "reward=gold")
+    assert main([*start, *WORLD, *STEPS, *small, "training.max_steps=3"]) == 0
+    assert alarms(tmp_path / "run") == {
+        f"{stage}/alarms": (1.0, 3),
+        f"{stage}/alarms/no_reply_ends": (1.0, 3),
+    }
+    assert [line.get("alarms/no_reply_ends") for line in lines(tmp_path / "run")] == [None, 1.0, None]
+    assert f"[{stage}] alarm no_reply_ends at step 2: " in capsys.readouterr().err
