@@ -53,6 +53,10 @@ class ServerSettings:
             raise ConfigError(f"url={self.url!r} is no http address, for example http://localhost:8000/v1")
         if self.url.rstrip("/").endswith("/chat/completions"):
             raise ConfigError(f"url={self.url} goes too far: it ends before /chat/completions")
+        if "@" in self.url:
+            raise ConfigError(
+                "url holds a user or a password: give the key in an environment variable instead"
+            )
         if self.key_variable is not None and not self.key_variable.isidentifier():
             raise ConfigError("key_variable takes the NAME of an environment variable, not a key")
 
@@ -105,7 +109,7 @@ class Server:
         Raises:
             ServerError: the server cannot be reached, refuses, or answers what is no chat completion.
         """
-        return self.each(lambda i: self._one(messages, sampling, derived_seed(seed, i)), n)
+        return self.each(lambda i: self.ask(messages, sampling, derived_seed(seed, i)), n)
 
     def sample_replies(
         self,
@@ -124,7 +128,7 @@ class Server:
         """
 
         def sample(i: int) -> ServedReply:
-            reply = self._one(prompts[i], settings, derived_seed(seed, i))
+            reply = self.ask(prompts[i], settings, derived_seed(seed, i))
             if progress is not None:
                 progress(1)
             return reply
@@ -132,7 +136,10 @@ class Server:
         return self.each(sample, len(prompts))
 
     def each(self, work: Callable[[int], T], count: int) -> list[T]:
-        """``work(0) ... work(count - 1)``, ``concurrency`` at once, in order. The first failure stops all."""
+        """``work(0) ... work(count - 1)``, ``concurrency`` at once, in order. The first failure stops all.
+
+        ``work`` runs in threads and asks through ``ask``; it does not call ``each`` itself.
+        """
         stop = self._requests.stop = threading.Event()
         places, lock = iter(range(count)), threading.Lock()
         outcomes: SimpleQueue[tuple[int, T | None, BaseException | None]] = SimpleQueue()
@@ -161,9 +168,15 @@ class Server:
                 found[place] = result
         finally:
             stop.set()
+            self._requests.stop = threading.Event()
         return [found[place] for place in range(count)]
 
-    def _one(self, messages: Sequence[Message], sampling: SamplingSettings, seed: int) -> ServedReply:
+    def ask(self, messages: Sequence[Message], sampling: SamplingSettings, seed: int) -> ServedReply:
+        """One reply to one conversation: a single request, with this very seed.
+
+        Raises:
+            ServerError: as ``chat``.
+        """
         answer = self._requests.post(
             "/chat/completions",
             {
