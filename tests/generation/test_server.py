@@ -246,13 +246,13 @@ def test_pauses_of_the_others_end_with_the_first_failure():
         refused.wait(0.3)
         return problem(400, "no")
 
+    before = set(threading.enumerate())
     with serving(answer) as stand_in, open_server(settings(stand_in, pause=20.0)) as server:
         with pytest.raises(ServerError, match="400: no"):
             server.sample_replies([prompt("busy"), prompt("bad")], SAMPLING, seed=0)
-        deadline = time.monotonic() + 5
-        while any(one.name == "server" for one in threading.enumerate()) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert time.monotonic() < deadline
+        (asking,) = (one for one in set(threading.enumerate()) - before if one.name == "server")
+        asking.join(timeout=5)
+        assert not asking.is_alive()
 
 
 def test_the_key_comes_from_the_environment_and_shows_nowhere(monkeypatch: pytest.MonkeyPatch):
