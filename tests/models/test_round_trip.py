@@ -69,7 +69,7 @@ def test_it_is_said_once_how_many_and_with_an_example():
 def test_a_long_text_is_shown_where_it_changes():
     said: list[str] = []
     RoundTrip(small_format(), "it", said.append).look(["hello " * 50 + "Polish " + "you " * 50])
-    assert "'o hello Polish you" in said[0].replace("lo hello", "o hello")
+    assert "it reads 'o hello Polish you you you you y' as 'o hello polish" in said[0]
     assert len(said[0]) < 250
 
 
