@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -21,7 +21,7 @@ from align.packing.probe import open_forward
 from align.pairs.prepare import Prepared, prepare
 from align.pairs.read import texts
 from align.pairs.store import TokenStore
-from align.protocols import PairLoss
+from align.protocols import PairLoss, RewardModel, Scorer
 from align.report.console import say
 from align.run import Run
 from align.settings import AdapterSettings, AlarmSettings, DatasetSettings, ModelSettings, TrainingSettings
@@ -67,6 +67,29 @@ def _note_model(run: Run, model: ModelSettings, chat: ChatFormat, role: str = "m
         # without the path: it is the model's, and would write the model's lineage down twice
         run.note_input("tokenizer", None, chat.fingerprint())
         run.note_input("chat_template", None, chat.template_fingerprint())
+
+
+def open_reward(run: Run, reward: RewardModel) -> Scorer:
+    """A reward ready to score, with every model and file that it is made of noted in run.json."""
+    for role, path in _paths_of(reward, "reward"):
+        run.note_input(role, path)
+    return reward.prepare(run.cache)
+
+
+def _paths_of(component: Any, role: str) -> Iterator[tuple[str, str]]:
+    """What a reward reads, by role: ``reward``, a member's ``reward.0``, a part's ``reward.helpful``."""
+    for field in fields(component):
+        value = getattr(component, field.name)
+        if field.name in ("path", "template") and value is not None:
+            yield role, str(value)
+        elif field.name == "paths":
+            yield from ((f"{role}.{i}", one) for i, one in enumerate(value))
+        elif is_dataclass(value):
+            yield from _paths_of(value, role)
+        elif isinstance(value, dict):
+            for name, one in value.items():
+                if is_dataclass(one):
+                    yield from _paths_of(one, f"{role}.{name}")
 
 
 def prepare_data(
