@@ -238,6 +238,11 @@ class SampledReply:
     text: str
     token_ids: tuple[int, ...]
     ended: bool
+    logps: NDArray[np.float32] | None = field(default=None, compare=False)
+    """Log-probability of each token in nats, under softmax(logits / temperature) of the whole vocabulary (at
+    temperature 0: of the logits as they are); None where what drew the reply does not tell."""
+    values: NDArray[np.float32] | None = field(default=None, compare=False)
+    """A value head's output at the position that predicts each token; None without such a head."""
 
 
 @dataclass(frozen=True)
