@@ -277,7 +277,6 @@ def _within(step: Step, length: int, window: int | None, query: Tensor) -> Tenso
     """(1, length, length), to be added."""
     name = (length, window)
     if name not in step.made:
-        step.made[name] = behind_prompt(0, length, window, dtype=query.dtype, device=query.device).unsqueeze(
-            0
-        )
+        mask = behind_prompt(0, length, window, dtype=query.dtype, device=query.device)
+        step.made[name] = mask.unsqueeze(0)
     return step.made[name]
