@@ -93,6 +93,7 @@ class Cache:
         def moved(held: Tensor) -> Tensor:
             order = order_N.to(held.device) if isinstance(order_N, Tensor) else order_N
             new = held.new_empty((self.rows, held.shape[1], slots, held.shape[3]))
+            new[: self.alive, :, : slot - used] = 0  # see ``decoder._prompts``
             new[: self.alive, :, slot - used : slot] = held[order, :, low : self.slot]
             return new
 

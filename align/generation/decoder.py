@@ -252,6 +252,8 @@ def _prompts(
     )
     slots = slice(step.cache.slot + 1 - run.length, step.cache.slot + 1)
     for memory, own in zip(held, (key, value), strict=True):
+        # a mask does not hide the NaN that memory may hold before anything is written there
+        memory[run.rows, :, : slots.start] = 0
         shared = len(run.prompts) < len(run.prompt_of_row)
         memory[run.rows, :, slots] = (
             own[torch.from_numpy(run.prompt_of_row).to(own.device)] if shared else own
