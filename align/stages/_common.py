@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from align.models.scalar import ScalarModel, load_scalar
 from align.packing.forward import Forward, Padded
 from align.packing.probe import open_forward
 from align.pairs.prepare import Prepared, prepare
-from align.pairs.read import texts
+from align.pairs.read import Wants, texts
 from align.pairs.store import TokenStore
 from align.protocols import PairLoss
 from align.report.console import say
@@ -27,6 +27,7 @@ from align.settings import AdapterSettings, DatasetSettings, ModelSettings, Trai
 from align.training.determinism import seed_everything
 from align.training.loop import Objective, train
 from align.training.objectives import Imitation, Preference, Scoring
+from align.training.unpaired import Unpaired
 from align.types import Result, TokenPair
 
 ScorePairs = Callable[[list[TokenPair]], tuple[Tensor, Tensor]]
@@ -71,7 +72,7 @@ def prepare_data(
     dataset: DatasetSettings,
     chat: ChatFormat,
     model: ModelSettings,
-    wants: Literal["pairs", "demonstrations"],
+    wants: Wants,
 ) -> Prepared[Any, Any]:
     """The dataset as tokens on disk, split by prompt, with its fingerprint noted in run.json."""
     data = prepare(dataset, chat, model.max_length, run.directory, wants, cache=run.cache)
@@ -106,7 +107,7 @@ def fit(
     run: Run,
     settings: TrainingSettings,
     model: Any,
-    objective: Imitation | Scoring | Preference,
+    objective: Imitation | Scoring | Preference | Unpaired,
     data: Prepared[Any, Any],
     validate: Callable[[], float] | None = None,
 ) -> None:

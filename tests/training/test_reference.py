@@ -15,7 +15,7 @@ import torch
 
 from align.errors import NonFiniteError
 from align.training import reference as room
-from align.training.reference import ReferenceLogps, pair_key
+from align.training.reference import ReferenceLogps, item_key
 from align.types import TokenLogps, TokenPair
 
 CPU = torch.device("cpu")
@@ -110,7 +110,7 @@ def test_any_other_token_is_another_pair():
         replace(one, prompt_ids=ids(1), chosen_ids=ids(2, 3, 4)),
         replace(one, chosen_ids=ids(3), rejected_ids=ids(4, 5)),
     ]
-    keys = [pair_key(pair) for pair in (one, *others)]
+    keys = [item_key(pair) for pair in (one, *others)]
     assert len(set(keys)) == len(keys)
 
 
