@@ -217,6 +217,19 @@ class TokenLogps:
 
 
 @dataclass(frozen=True)
+class Outlook:
+    """What a policy (and a value head on it) says of replies, from one pass: rows as in ``TokenLogps``.
+
+    ``values_BT`` and ``entropies_BT`` (nats, of the whole next-token distribution at the temperature of the
+    log-probabilities) are 0 behind a reply's end, and None where nobody asked.
+    """
+
+    logps: TokenLogps
+    values_BT: Tensor | None = None
+    entropies_BT: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class PairLogps:
     """All that a pair loss sees: summed log-probabilities (B,) in nats, and reply lengths in tokens.
 

@@ -33,6 +33,7 @@ HALL_TYPES = {
 
 ROOMS = ("align/types.py", "align/protocols.py", "align/losses/", "align/reward_losses/")
 ROOMS += ("align/evaluation/statistics.py", "align/models/logprobs.py", "align/models/batch.py")
+ROOMS += tuple(f"align/ppo/{name}.py" for name in ("shaping", "advantages", "objective"))
 ROOMS += tuple(f"align/packing/{name}.py" for name in ("layout", "mask", "segments", "cuda", "head", "work"))
 
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "deepspeed", "wandb", "tokenizers"}

@@ -24,10 +24,12 @@ from align.protocols import PairLoss
 from align.report.console import say
 from align.run import Run
 from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
+from align.training.course import Batches
 from align.training.determinism import seed_everything
-from align.training.loop import Objective, train
+from align.training.loop import train
 from align.training.objectives import Imitation, Preference, Scoring
 from align.training.unpaired import Unpaired
+from align.training.update import Objective
 from align.types import Result, TokenPair
 
 ScorePairs = Callable[[list[TokenPair]], tuple[Tensor, Tensor]]
@@ -112,17 +114,21 @@ def fit(
     validate: Callable[[], float] | None = None,
 ) -> None:
     """Trains the model on the training split; early stopping looks at the validation split."""
+    counted = effective(settings, objective.forward)
     train(
         run=run,
-        settings=effective(settings, objective.forward),
+        settings=counted,
         model=model,
-        objective=objective,
-        items=data.train,
-        describe=lambda item: str(item.id),
+        course=Batches(objective, data.train, lambda item: str(item.id), counted, run.seed),
         validate=validate if len(data.validation) else None,
         device=device(),
-        fingerprint={role: entry["sha256"] for role, entry in run.inputs().items() if "sha256" in entry},
+        fingerprint=input_hashes(run),
     )
+
+
+def input_hashes(run: Run) -> dict[str, str]:
+    """What must be the same for a checkpoint to fit: the hashes of what went into a run."""
+    return {role: entry["sha256"] for role, entry in run.inputs().items() if "sha256" in entry}
 
 
 def micro_batches(items: TokenStore[Any, Any], settings: TrainingSettings) -> Iterator[list[Any]]:

@@ -1,7 +1,8 @@
-"""The one training loop: sft, reward and dpo give it an objective, items to draw from and a validation value.
+"""The one training loop. What a step does is its course's to say: a batch of pairs, or an iteration of PPO.
 
-A step is: draw, update, look, log, save. What moves lies in ``Counters``, the weights, the optimiser and the
-global generators; all of it goes into every checkpoint, so that a resumed run continues with the same bits.
+A step is: take, look, log, save. What moves lies in ``Counters``, the course, the weights, the optimiser and
+the global generators; all of it goes into every checkpoint, so that a resumed run continues with the same
+bits.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic
 
 import torch
 from torch.nn import Module
@@ -21,19 +21,18 @@ from align.run import Run
 from align.settings import TrainingSettings
 from align.tracking.metrics import MetricsFile
 from align.training import checkpoints
+from align.training.course import Course
 from align.training.determinism import generators_kept, seed_everything
 from align.training.fingerprint import fingerprint_of, refuse_misfit
 from align.training.guards import memory_explained, require_finite
 from align.training.optimiser import build_optimiser, learning_rate, trainable_parameters
 from align.training.progress import progress
-from align.training.sampler import Sampler, ends_epoch, total_steps
+from align.training.sampler import ends_epoch
 from align.training.signals import sigterm_noted
 from align.training.state import Counters, Trained, capture, restore, restore_weights
 from align.training.throughput import PhaseClock, memory_peak_mb, new_memory_peak, peak_flops, throughput
-from align.training.update import Item, Items, Objective, Step, Updated, update
+from align.training.update import Taken
 from align.types import Work
-
-__all__ = ["Items", "Objective", "Step", "TrainSummary", "train"]
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,7 @@ def train(
     run: Run,
     settings: TrainingSettings,
     model: Module,
-    objective: Objective[Item],
-    items: Items[Item],
-    describe: Callable[[Item], str],
+    course: Course,
     validate: Callable[[], float] | None = None,
     device: torch.device,
     fingerprint: Mapping[str, str] | None = None,
@@ -76,9 +73,7 @@ def train(
 
     Args:
         run: directory, seed, tracker, and whether to resume.
-        objective: its gradient is followed; see ``update``.
-        items: drawn by a seeded permutation an epoch, read when they are needed.
-        describe: an id of an item, for error messages.
+        course: what each step does, and how many there are.
         validate: a value to make as large as it gets; called in eval mode, without gradients, and whatever it
             draws leaves training untouched.
         fingerprint: what else must be the same for a checkpoint to fit (hashes of data, loss, reference).
@@ -88,14 +83,13 @@ def train(
         OutOfMemoryError: says which settings to lower.
         CheckpointError: no checkpoint is whole; it is of another run; there is one and ``resume`` is false.
         Terminated: SIGTERM arrived; the step was finished and saved.
-        ConfigError, DataError, ModelError: early stopping without validation, no items, nothing to train.
+        ConfigError, ModelError: early stopping without validation, nothing to train.
     """
     if settings.early_stopping is not None and validate is None:
         raise ConfigError(
             "training.early_stopping needs a validation split: set dataset.validation_fraction above 0, "
             "or training.early_stopping=none"
         )
-    total = total_steps(settings.max_steps, settings.epochs, settings.batch_size, len(items))
     seed_everything(run.seed)
     with memory_explained(settings):
         parameters = trainable_parameters(model.to(device))
@@ -104,29 +98,23 @@ def train(
             settings=settings,
             seed=run.seed,
             stage=run.stage_name,
-            total_steps=total,
-            items=len(items),
+            total_steps=course.total,
+            items=course.items,
             parameters=parameters,
             device=device,
             more=fingerprint or {},
         )
-        counters = _begin(run, trained, identity, total)
+        counters = _begin(run, trained, course, identity)
         begun_at = counters.step
-        lengths = getattr(items, "lengths", None)
-        sampler = Sampler(run.seed, settings.batch_size, len(items), settings.length_window, lengths)
         peak = peak_flops(device, compute_dtype(settings.precision, device))
         clock = PhaseClock(device, counters.phases)
         job = _Job(
             run=run,
             settings=settings,
             trained=trained,
-            objective=objective,
-            items=items,
-            sampler=sampler,
-            describe=describe,
+            course=course,
             validate=validate,
             identity=identity,
-            total=total,
             counters=counters,
             clock=clock,
             peak=peak,
@@ -142,29 +130,27 @@ def train(
 
 
 @dataclass(frozen=True)
-class _Job(Generic[Item]):
+class _Job:
     """The arguments of ``train`` and what was derived from them."""
 
     run: Run
     settings: TrainingSettings
     trained: Trained
-    objective: Objective[Item]
-    items: Items[Item]
-    sampler: Sampler
-    describe: Callable[[Item], str]
+    course: Course
     validate: Callable[[], float] | None
     identity: Mapping[str, str]
-    total: int
     counters: Counters
     clock: PhaseClock
     peak: float
 
     def finished(self) -> bool:
         """Whether the last step is taken, or patience is at its end."""
-        return self.counters.step >= self.total or self.counters.best.exhausted(self.settings.early_stopping)
+        return self.counters.step >= self.course.total or self.counters.best.exhausted(
+            self.settings.early_stopping
+        )
 
 
-def _begin(run: Run, trained: Trained, identity: Mapping[str, str], total: int) -> Counters:
+def _begin(run: Run, trained: Trained, course: Course, identity: Mapping[str, str]) -> Counters:
     """From the newest whole checkpoint where there is one, else from nothing."""
     folder = _folder(run)
     if not run.resume and checkpoints.steps_in(folder):
@@ -176,20 +162,21 @@ def _begin(run: Run, trained: Trained, identity: Mapping[str, str], total: int) 
     if checkpoint is None:
         return Counters()
     refuse_misfit(checkpoint.state["fingerprint"], identity, checkpoint.step)
-    if checkpoint.step > total:
+    if checkpoint.step > course.total:
         raise CheckpointError(
-            f"the checkpoint is of step {checkpoint.step}, and this run ends at step {total}: "
+            f"the checkpoint is of step {checkpoint.step}, and this run ends at step {course.total}: "
             f"raise training.max_steps (or epochs), or start anew in another run.dir"
         )
+    course.restore(checkpoint.state["course"])
     return restore(checkpoint, trained)
 
 
-def _run_steps(job: _Job[Item]) -> None:
+def _run_steps(job: _Job) -> None:
     run, settings, counters = job.run, job.settings, job.counters
     with (
         sigterm_noted() as terminated,
         MetricsFile(run.directory / "metrics.jsonl", after_step=counters.step) as metrics,
-        progress(run.stage_name, job.total, counters.step) as show,
+        progress(run.stage_name, job.course.total, counters.step) as show,
     ):
         began = time.monotonic() - counters.seconds
         while not job.finished():
@@ -203,67 +190,52 @@ def _run_steps(job: _Job[Item]) -> None:
             if stop or job.finished() or _save_is_due(job, looked=value is not None):
                 metrics.sync()
                 needed = counters.best.step if settings.early_stopping is not None else None
-                checkpoint = capture(job.trained, counters, job.identity, needed)
+                checkpoint = capture(job.trained, counters, job.course.state(), job.identity, needed)
                 checkpoints.write(_folder(run), checkpoint, keep=settings.keep_checkpoints)
             show(counters.step, counters.line)
             if stop:
                 raise Terminated(
-                    f"SIGTERM: step {counters.step} of {job.total} is finished and saved in {_folder(run)}; "
-                    f"the same command with resume=true goes on from there"
+                    f"SIGTERM: step {counters.step} of {job.course.total} is finished and saved in "
+                    f"{_folder(run)}; the same command with resume=true goes on from there"
                 )
 
 
-def _take_step(job: _Job[Item]) -> float:
-    """Draws a batch and takes one step on it; returns the learning rate."""
-    settings, counters, optimiser = job.settings, job.counters, job.trained.optimiser
+def _take_step(job: _Job) -> float:
+    """Takes one step of the course; returns the learning rate."""
+    settings, counters = job.settings, job.counters
     job.clock.start()
-    batch = [job.items[index] for index in job.sampler.batch(counters.step)]
-    ids = [job.describe(item) for item in batch]
-    job.clock.lap("data")
     rate = learning_rate(
         counters.step,
-        job.total,
+        job.course.total,
         peak=settings.learning_rate,
         warmup=settings.warmup_steps,
         schedule=settings.schedule,
     )
-    for group in optimiser.param_groups:
+    for group in job.trained.optimiser.param_groups:
         group["lr"] = rate
-    updated = update(
-        job.objective,
-        batch,
-        parameters=job.trained.parameters,
-        optimiser=optimiser,
-        micro_batch_size=settings.micro_batch_size or settings.batch_size,
-        max_grad_norm=settings.max_grad_norm,
-        step=counters.step,
-        ids=ids,
-        lap=job.clock.lap,
-    )
-    _count(counters, updated)
+    taken = job.course.take(counters.step, job.trained, job.clock.lap)
+    _count(counters, taken)
     return rate
 
 
-def _count(counters: Counters, updated: Updated) -> None:
-    counters.meter.add("loss", updated.loss_sum, updated.weight)
-    counters.meter.add("grad_norm", updated.grad_norm, 1.0)
-    for name, (value, count) in updated.metrics.items():
+def _count(counters: Counters, taken: Taken) -> None:
+    for name, (value, count) in taken.metrics.items():
         counters.meter.add(name, value, count)
-    if updated.work is not None:
-        counters.work += updated.work
-        counters.tokens += updated.work.distinct
+    if taken.work is not None:
+        counters.work += taken.work
+        counters.tokens += taken.work.distinct
 
 
-def _look(job: _Job[Item]) -> float | None:
+def _look(job: _Job) -> float | None:
     """The validation value, where it is time to look: every so often, at an epoch's end, at the last step."""
     settings, counters = job.settings, job.counters
     if job.validate is None:
         return None
     if settings.eval_every is None:
-        due = ends_epoch(counters.step, settings.batch_size, len(job.items))
+        due = ends_epoch(counters.step, settings.batch_size, job.course.items)
     else:
         due = counters.step % settings.eval_every == 0
-    if not due and counters.step < job.total:
+    if not due and counters.step < job.course.total:
         return None
     model = job.trained.model
     with generators_kept(job.trained.device), torch.no_grad():
@@ -275,12 +247,12 @@ def _look(job: _Job[Item]) -> float | None:
     return value
 
 
-def _log(job: _Job[Item], metrics: MetricsFile, rate: float, value: float | None) -> None:
+def _log(job: _Job, metrics: MetricsFile, rate: float, value: float | None) -> None:
     """Writes one line: means since the line before it, and the throughput since then."""
     counters, size = job.counters, job.settings.batch_size
     examples = (counters.step - counters.line_step) * size
     line: dict[str, float] = {
-        "epoch": counters.step * size / len(job.items),
+        "epoch": counters.step * size / job.course.items,
         "time": counters.seconds,
         "learning_rate": rate,
         **counters.meter.means(),
@@ -298,29 +270,29 @@ def _log(job: _Job[Item], metrics: MetricsFile, rate: float, value: float | None
     counters.work = Work()
 
 
-def _save_is_due(job: _Job[Item], *, looked: bool) -> bool:
+def _save_is_due(job: _Job, *, looked: bool) -> bool:
     settings, counters = job.settings, job.counters
     best = looked and settings.early_stopping is not None and counters.best.step == counters.step
     return best or (settings.save_every is not None and counters.step % settings.save_every == 0)
 
 
-def _take_best(job: _Job[Item]) -> None:
+def _take_best(job: _Job) -> None:
     """With early stopping, the best weights, from their checkpoint."""
     best = job.counters.best.step
     if job.settings.early_stopping is not None and best is not None and best != job.counters.step:
         restore_weights(checkpoints.read(checkpoints.folder_of(_folder(job.run), best)), job.trained)
 
 
-def _summary(job: _Job[Item], begun_at: int) -> TrainSummary:
+def _summary(job: _Job, begun_at: int) -> TrainSummary:
     counters = job.counters
     return TrainSummary(
         steps=counters.step,
-        epochs=counters.step * job.settings.batch_size / len(job.items),
+        epochs=counters.step * job.settings.batch_size / job.course.items,
         seconds=counters.seconds,
         metrics=counters.line,
         best_value=counters.best.value,
         best_step=counters.best.step,
-        stopped_early=counters.step < job.total,
+        stopped_early=counters.step < job.course.total,
         resumed_from=begun_at or None,
     )
 

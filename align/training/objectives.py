@@ -15,7 +15,7 @@ from torch import Tensor
 from align.packing.forward import Forward
 from align.packing.layout import ReplyGroup
 from align.protocols import PairLoss, ScoreLoss
-from align.training.loop import Step
+from align.training.update import Step
 from align.types import PairLogps, TokenExample, TokenItem, TokenLogps, TokenPair
 
 

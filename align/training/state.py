@@ -64,11 +64,16 @@ class Trained:
 
 
 def capture(
-    trained: Trained, counters: Counters, fingerprint: Mapping[str, str], best_step: int | None
+    trained: Trained,
+    counters: Counters,
+    course: Mapping[str, Any],
+    fingerprint: Mapping[str, str],
+    best_step: int | None,
 ) -> Checkpoint:
     """The run as a checkpoint: trainable weights and persistent buffers, optimiser, generators, counters.
 
-    ``best_step`` is the checkpoint that it cannot do without: the best, where the run ends with it.
+    ``course`` is what the course keeps from step to step, as plain values. ``best_step`` is the checkpoint
+    that it cannot do without: the best, where the run ends with it.
 
     Raises:
         NonFiniteError: a weight or a moment is NaN or infinite.
@@ -82,6 +87,7 @@ def capture(
         tensors={"weights": weights, "optimiser": moments, "generators": generators.tensors},
         state={
             "counters": counters.plain(),
+            "course": dict(course),
             "generators": generators.plain,
             "fingerprint": dict(fingerprint),
         },

@@ -50,12 +50,9 @@ class Objective(Protocol[ItemIn]):
 
 
 @dataclass(frozen=True)
-class Updated:
-    """One finished step: ``loss_sum`` over ``weight`` units, the gradient norm before clipping ..."""
+class Taken:
+    """What became of a step: name -> (sum, count), ``loss`` and ``grad_norm`` (before clipping) included."""
 
-    loss_sum: float
-    weight: float
-    grad_norm: float
     metrics: Mapping[str, tuple[float, float]]
     work: Work | None
 
@@ -71,7 +68,7 @@ def update(
     step: int,
     ids: Sequence[str],
     lap: Callable[[str], None],
-) -> Updated:
+) -> Taken:
     """Takes one optimiser step on a batch.
 
     The gradient is that of (sum of all losses) / (weight of the whole batch), so that the split into
@@ -112,7 +109,7 @@ def update(
     norm = _clip(parameters, max_grad_norm, step, ids)
     optimiser.step()
     lap("optimiser")
-    return Updated(loss_sum, weight, norm, metrics, work)
+    return Taken({"loss": (loss_sum, weight), "grad_norm": (norm, 1.0), **metrics}, work)
 
 
 def _checked_loss(loss: Tensor, parameters: Mapping[str, Parameter], step: int, ids: Sequence[str]) -> float:

@@ -13,6 +13,7 @@ from align.run import Run
 from align.settings import AdapterSettings, ModelSettings, TrainingSettings
 from align.stages._common import effective, ready
 from align.tracking.none import NoTracker
+from align.training.course import Batches
 from align.training.loop import train
 from align.training.objectives import Scoring
 from align.types import PreferencePair, TokenPair
@@ -40,13 +41,13 @@ def measure(job: Job) -> dict[str, Any]:
     )
     forward = ready(scalar, settings)
     job.directory.mkdir(parents=True)
+    settings = effective(settings, forward)
+    objective = Scoring(forward, BradleyTerry())
     summary = train(
         run=Run(job.directory, None, "reward", work.seed, False, NoTracker()),  # type: ignore[arg-type]
-        settings=effective(settings, forward),
+        settings=settings,
         model=scalar.model,
-        objective=Scoring(forward, BradleyTerry()),
-        items=items,
-        describe=lambda item: str(item.id),
+        course=Batches(objective, items, lambda item: str(item.id), settings, work.seed),
         device=device(),
     )
     losses = [line["loss"] for line in read_metrics(job.directory / "metrics.jsonl")]

@@ -13,7 +13,9 @@ from toy_training import CPU, lines, make_run, same_bits, weights
 
 from align.settings import TrainingSettings
 from align.training import checkpoints
-from align.training.loop import Step, train
+from align.training.course import Batches
+from align.training.loop import train
+from align.training.update import Step
 
 pytestmark = pytest.mark.medium
 
@@ -72,9 +74,7 @@ def fit(directory: Path, *, lora: bool, steps: int = 6, resume: bool = False, re
         run=make_run(directory, resume=resume),
         settings=settings,
         model=model,
-        objective=NextToken(model),
-        items=range(20),
-        describe=str,
+        course=Batches(NextToken(model), range(20), str, settings, seed=7),
         device=CPU,
     )
     return model

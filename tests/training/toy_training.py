@@ -15,7 +15,9 @@ from align.run import Run
 from align.settings import TrainingSettings
 from align.tracking.metrics import CLOCK_KEYS
 from align.tracking.none import NoTracker
-from align.training.loop import Step, TrainSummary, train
+from align.training.course import Batches
+from align.training.loop import TrainSummary, train
+from align.training.update import Step
 from align.types import Work
 
 CPU = torch.device("cpu")
@@ -90,13 +92,20 @@ def fit(
 ) -> TrainSummary:
     """``train`` on the regression, with what a test does not care about filled in."""
     model = model if model is not None else make_model()
+    run = make_run(directory, resume=resume, **{k: more.pop(k) for k in ("seed", "tracker") if k in more})
+    settings = settings or TrainingSettings(max_steps=6, batch_size=8, log_every=1)
+    items = more.pop("items", None)
     return train(
-        run=make_run(directory, resume=resume, **{k: more.pop(k) for k in ("seed", "tracker") if k in more}),
-        settings=settings or TrainingSettings(max_steps=6, batch_size=8, log_every=1),
+        run=run,
+        settings=settings,
         model=model,
-        objective=objective or Regression(model),
-        items=more.pop("items", None) or make_items(),
-        describe=lambda item: f"item-{item}",
+        course=Batches(
+            objective or Regression(model),
+            make_items() if items is None else items,
+            lambda item: f"item-{item}",
+            settings,
+            run.seed,
+        ),
         device=CPU,
         **more,
     )

@@ -1,0 +1,1 @@
+"""One iteration of policy optimisation: roll out, shape, estimate, update. The mathematics is pure."""
