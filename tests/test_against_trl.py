@@ -275,6 +275,8 @@ def test_kto_walks_with_trl(
     )
     logged = theirs(trainer)
     assert_same_path(directory, logged)
+    if options["loss_type"] == "kto":
+        assert max(line["kl"] for line in logged) > 0.1
     for name, theirs_name in {
         "kl": "kl",
         "rewards/chosen": "rewards/chosen",
