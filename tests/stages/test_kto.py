@@ -98,8 +98,8 @@ def test_a_smaller_micro_batch_is_another_estimate_which_is_said(
         (
             ("dataset=demonstrations", "dataset.path=any.jsonl"),
             "dataset=demonstrations offers demonstrations, and this stage needs labelled replies or "
-            "preference pairs. Datasets that offer labelled replies or preference pairs: hh_rlhf, preference, "
-            "records, toy, ultrafeedback, unpaired",
+            "preference pairs. Datasets that offer labelled replies or preference pairs: hh_rlhf, "
+            "preference, records, toy, ultrafeedback, unpaired",
         ),
         (("training.micro_batch_size=1",), "training.micro_batch_size=1 leaves a prompt no other reply"),
         (("training.batch_size=1",), "training.batch_size=1 leaves a prompt no other reply"),
