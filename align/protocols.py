@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Prompt,
         Record,
         Row,
+        Scores,
         UnpairedLogps,
         UnpairedLosses,
     )
@@ -106,10 +107,28 @@ class Scorer(Protocol):
         """One finite score a reply; the same text scores the same alone and in any batch."""
 
 
+@runtime_checkable
+class ScoresInParts(Protocol):
+    """A scorer that can say what its scores are made of (the parts of a sum, members' disagreement)."""
+
+    def score_in_parts(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> Scores:
+        """The scores that ``score`` gives, with their parts, for the work of one call."""
+
+
+@runtime_checkable
+class KnownRange(Protocol):
+    """A scorer that may know between which scores it can be trusted."""
+
+    @property
+    def score_range(self) -> tuple[float, float] | None:
+        """Nearly all scores of unseen data lay within (low, high); a bound may be infinite. None: unknown."""
+
+
 class RewardModel(Protocol):
     """What can score a reply (``reward=``, in ``reward_models/``); ``prepare`` loads what it needs."""
 
-    def prepare(self) -> Scorer: ...
+    def prepare(self, cache: Path | None = None) -> Scorer:
+        """Something ready to score. ``cache``: the run's; None takes the user's own (``ALIGN_CACHE``)."""
 
 
 class Stage(Protocol):

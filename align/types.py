@@ -313,11 +313,26 @@ class Work:
 
 @dataclass(frozen=True)
 class SampledReply:
-    """A reply drawn from a policy: its text, its tokens, and whether it ended by itself."""
+    """A reply drawn from a policy: its text, its tokens, and whether it ended by itself.
+
+    ``logps`` (nats, at the temperature of sampling, before any truncation to likely tokens) and ``values``
+    (a value head's output where each token was chosen) have one number a token, and are None where the way
+    of sampling does not give them.
+    """
 
     text: str
     token_ids: tuple[int, ...]
     ended: bool
+    logps: NDArray[np.float32] | None = None
+    values: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of replies, and what they are made of: name -> one number a reply, in the replies' order."""
+
+    scores: list[float]
+    parts: Mapping[str, list[float]]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Best of n: what it gains and how far it moves, in closed form and from a pool of scored replies.
 
-Of n replies to a prompt the one with the highest score is kept. Legend: P replies in a prompt's pool, all drawn
-from the base policy. Standard library and numpy only; KL is in nats.
+Of n replies to a prompt the one with the highest score is kept. Legend: P replies in a prompt's pool, all
+drawn from the base policy. Standard library and numpy only; KL is in nats.
 """
 
 from __future__ import annotations

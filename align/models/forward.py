@@ -121,7 +121,7 @@ def _batch(prompts: Sequence[TokenIds], replies: Sequence[TokenIds], pad_id: int
 def _logits_at(
     model: Any, batch: ReplyBatch, positions_BT: Tensor, *, with_hidden: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Logits (B, T, V), with the soft caps and scales of the architecture, and last hidden states (B, T, H)."""
+    """Logits (B, T, V), with the architecture's soft caps and scales, and last hidden states (B, T, H)."""
     whole = plain_model(getattr(model, "module", model))
     inputs: dict[str, Any] = {"input_ids": batch.input_ids_BT, "attention_mask": batch.attention_mask_BT}
     inputs["use_cache"] = False

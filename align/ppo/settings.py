@@ -51,7 +51,7 @@ class KlSettings:
     estimator: Literal["k1", "k2", "k3", "abs"] = "k1"
     """Schulman's estimators. In a loss, k1 has no gradient on average, and k2 or k3 is meant."""
     controller: Literal["fixed", "adaptive"] = "fixed"
-    """``adaptive`` moves the coefficient so that the KL of a reply stays at ``target`` (Ziegler et al. 2019)."""
+    """``adaptive`` moves the coefficient until a reply's KL is ``target`` (Ziegler et al. 2019)."""
     target: Positive = 6.0
     """Nats of a reply that the adaptive controller aims at."""
     horizon: PositiveInt = 10000
@@ -149,3 +149,20 @@ class CriticSettings:
     def __post_init__(self) -> None:
         if self.kind == "shared" and self.path is not None:
             raise ConfigError("path is for kind=separate: a value head on the policy starts from zero")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of an iteration, one noun each."""
+
+    rollout: RolloutSettings
+    score: ScoreSettings
+    kl: KlSettings
+    advantage: GaeSettings | GroupSettings
+    objective: ObjectiveSettings
+    critic: CriticSettings | None
+
+    @property
+    def asks_reference(self) -> bool:
+        """Whether the reference's log-probabilities count for anything."""
+        return self.kl.coef > 0 or self.kl.controller == "adaptive"
