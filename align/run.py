@@ -94,8 +94,8 @@ class Run:
     def note_input(self, role: str, path: str | None, fingerprint: str | None = None) -> None:
         """Writes down what went in (``model``, ``reference``, ``reward``, ``data``, ``tokenizer`` ...).
 
-        A path that is a folder or file here is hashed; one made by an earlier run names that run too,
-        which keeps the lineage.
+        A path that is a folder or file here is hashed; one made by an earlier run (its directory, or a file
+        in it) names that run too, which keeps the lineage.
         """
         entry: dict[str, Any] = {"path": path}
         place = Path(path) if path else None
@@ -105,7 +105,7 @@ class Run:
             entry["sha256"] = sha256_of(place / "model")
         elif place is not None and place.exists():
             entry["sha256"] = sha256_of(place)
-        origin = read_record(place) if place else None
+        origin = (read_record(place) or read_record(place.parent)) if place else None
         if origin:
             entry["run"] = {key: origin.get(key) for key in ("stage", "command", "git", "inputs")}
         self.note(inputs={**self.record.get("inputs", {}), role: entry})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from align.models.scalar import ScalarModel, load_scalar
 from align.packing.forward import Forward, Padded
 from align.packing.probe import open_forward
 from align.pairs.prepare import Prepared, prepare
-from align.pairs.read import texts
+from align.pairs.read import Wants, texts
 from align.pairs.store import TokenStore
 from align.protocols import PairLoss, RewardModel, Scorer
 from align.report.console import say
@@ -29,6 +29,7 @@ from align.training.course import Batches
 from align.training.determinism import seed_everything
 from align.training.loop import train
 from align.training.objectives import Imitation, Preference, Scoring
+from align.training.unpaired import Unpaired
 from align.training.update import Objective
 from align.types import Result, TokenPair
 
@@ -97,7 +98,7 @@ def prepare_data(
     dataset: DatasetSettings,
     chat: ChatFormat,
     model: ModelSettings,
-    wants: Literal["pairs", "demonstrations"],
+    wants: Wants,
 ) -> Prepared[Any, Any]:
     """The dataset as tokens on disk, split by prompt, with its fingerprint noted in run.json."""
     data = prepare(dataset, chat, model.max_length, run.directory, wants, cache=run.cache)
@@ -132,7 +133,7 @@ def fit(
     run: Run,
     settings: TrainingSettings,
     model: Any,
-    objective: Imitation | Scoring | Preference,
+    objective: Imitation | Scoring | Preference | Unpaired,
     data: Prepared[Any, Any],
     alarms: AlarmSettings,
     validate: Callable[[], float] | None = None,

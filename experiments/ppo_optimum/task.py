@@ -56,7 +56,9 @@ def write_policy(task: Task, folder: Path, seed: int = 0) -> None:
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, clean_up_tokenization_spaces=False, **SPECIAL)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, clean_up_tokenization_spaces=False, **SPECIAL
+    )
     tokenizer.chat_template = RAW.replace("START", "{{ bos_token }}").replace("END", "eos_token")
     config = LlamaConfig(
         vocab_size=task.tokens,
