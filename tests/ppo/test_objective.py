@@ -93,7 +93,7 @@ def test_a_sequence_ratio_is_the_geometric_mean_of_its_tokens() -> None:
     logps = (old + steps).requires_grad_()
     mask = torch.tensor([[True, True, False], [True, True, True]])
     ones = torch.ones_like(old)
-    terms = policy_terms(logps, old, ones, mask, clip_low=0.1, clip_high=0.25, ratio="sequence")
+    terms = policy_terms(logps, old, ones, mask, clip_low=0.1, clip_high=0.25, ratio="reply_mean")
     a, b = math.exp(0.2), math.exp(-0.02)
     torch.testing.assert_close(
         terms.ratio_NT, torch.tensor([[a, a, 0.0], [b, b, b]], dtype=torch.float64), rtol=1e-12, atol=0
@@ -104,7 +104,19 @@ def test_a_sequence_ratio_is_the_geometric_mean_of_its_tokens() -> None:
     torch.testing.assert_close(logps.grad, expected, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("ratio", ["token", "sequence"])
+def test_a_reply_ratio_is_the_product_of_its_tokens() -> None:
+    """Of replies of two and three tokens; each token moves its reply's ratio by that ratio itself."""
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    old = torch.tensor([[-1.0, -2.0, 9.0], [-0.5, -0.5, -0.5]], dtype=torch.float64)
+    logps = (old + torch.tensor([[0.1, -0.2, 5.0], [0.05, 0.05, 0.02]])).requires_grad_()
+    terms = policy_terms(logps, old, torch.ones_like(old), mask, clip_low=0.5, clip_high=0.5, ratio="reply")
+    product = torch.tensor([[-0.1], [0.12]], dtype=torch.float64).exp()
+    torch.testing.assert_close(terms.ratio_NT, product * mask, rtol=1e-7, atol=0)
+    total(terms.losses_NT, mask, "sequence").backward()
+    torch.testing.assert_close(logps.grad, -product * mask, rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("ratio", ["token", "reply", "reply_mean"])
 @pytest.mark.parametrize("form", ["clip", "cispo"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_first_minibatch(ratio: str, form: str, dtype: torch.dtype) -> None:
@@ -137,7 +149,7 @@ def test_weights_multiply_the_losses_and_are_truncated() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"ratio": "reply"}, {"form": "ppo"}, {"dual_clip": 1.1}, {"dual_clip": 3.0, "form": "cispo"}],
+    [{"ratio": "sequence"}, {"form": "ppo"}, {"dual_clip": 1.1}, {"dual_clip": 3.0, "form": "cispo"}],
     ids=str,
 )
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, object]) -> None:
@@ -170,7 +182,9 @@ def test_the_value_loss(value: float, loss: float, clipped: bool) -> None:
 
 @pytest.mark.parametrize("garbage", [NAN, INF, -INF, 1e30])
 @pytest.mark.parametrize(
-    "settings", [{}, {"ratio": "sequence"}, {"form": "cispo"}, {"dual_clip": 3.0}], ids=str
+    "settings",
+    [{}, {"ratio": "reply_mean"}, {"ratio": "reply"}, {"form": "cispo"}, {"dual_clip": 3.0}],
+    ids=str,
 )
 @pytest.mark.parametrize(("mean", "length"), MEANS)
 def test_padding_contributes_nothing(
