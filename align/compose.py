@@ -166,15 +166,18 @@ def combinations(overrides: Sequence[str]) -> list[list[str]]:
 def readable(text: str) -> str:
     """A value as typed, in quotes where it holds ``=``: Hydra's grammar has no other place for that sign.
 
-    A sweep's folders are named ``seed=1``, and are then named as a model's or a reward's path.
+    A sweep's folders are named ``seed=1``, and are then named as a model's or a reward's path, or as several
+    in a plain list.
     """
+    if text.startswith("[") and text.endswith("]") and not set(text[1:-1]) & set("[]{}'\""):
+        return f"[{','.join(readable(one.strip()) for one in text[1:-1].split(','))}]"
     return quoted(text) if "=" in text and not text.startswith(("'", '"', "[", "{")) else text
 
 
 def _each_readable(override: str) -> str:
     key, _, text = override.partition("=")
     if text.startswith(("'", '"', "[", "{")):
-        return override
+        return f"{key}={readable(text)}"
     return f"{key}={','.join(map(readable, text.split(',')))}"
 
 

@@ -24,6 +24,7 @@ GROUP_OF_PROTOCOL: dict[Any, str] = {
     protocols.Source: "dataset",
     protocols.PairLoss: "loss",
     protocols.ScoreLoss: "reward_loss",
+    protocols.UnpairedLoss: "unpaired_loss",
     protocols.RewardModel: "reward",
     protocols.Tracker: "tracking",
     protocols.Stage: "stage",

@@ -22,6 +22,7 @@ _TITLES = {
     "dataset": "datasets (dataset=)",
     "loss": "pair losses (loss=)",
     "reward_loss": "reward-model losses (reward_loss=)",
+    "unpaired_loss": "losses of labelled replies (unpaired_loss=)",
     "reward": "rewards (reward=)",
     "tracking": "tracking (tracking=)",
 }

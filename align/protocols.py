@@ -24,6 +24,9 @@ if TYPE_CHECKING:
         PreferenceRecord,
         Prompt,
         Row,
+        Scores,
+        UnpairedLogps,
+        UnpairedLosses,
     )
 
 
@@ -88,6 +91,16 @@ class ScoreLoss(Protocol):
         """Per-pair losses (B,) from scores (B,) and margins (B,) in the data's unit, or None."""
 
 
+class UnpairedLoss(Protocol):
+    """One loss over replies that are each good or bad by themselves (``unpaired_loss=``, ``stage=kto``)."""
+
+    @property
+    def needs_mismatched(self) -> bool:
+        """True where the log-probabilities of replies to other prompts are looked at."""
+
+    def __call__(self, logps: UnpairedLogps) -> UnpairedLosses: ...
+
+
 class Scorer(Protocol):
     """Something ready to score replies."""
 
@@ -95,10 +108,28 @@ class Scorer(Protocol):
         """One finite score a reply; the same text scores the same alone and in any batch."""
 
 
+@runtime_checkable
+class ScoresInParts(Protocol):
+    """A scorer that can say what its scores are made of (the parts of a sum, members' disagreement)."""
+
+    def score_in_parts(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> Scores:
+        """The scores that ``score`` gives, with their parts, for the work of one call."""
+
+
+@runtime_checkable
+class KnownRange(Protocol):
+    """A scorer that may know between which scores it can be trusted."""
+
+    @property
+    def score_range(self) -> tuple[float, float] | None:
+        """Nearly all scores of unseen data lay within (low, high); a bound may be infinite. None: unknown."""
+
+
 class RewardModel(Protocol):
     """What can score a reply (``reward=``, in ``reward_models/``); ``prepare`` loads what it needs."""
 
-    def prepare(self) -> Scorer: ...
+    def prepare(self, cache: Path | None = None) -> Scorer:
+        """Something ready to score. ``cache``: the run's; None takes the user's own (``ALIGN_CACHE``)."""
 
 
 class Stage(Protocol):

@@ -16,6 +16,7 @@ PACKAGES = {
     "stage": "align.stages",
     "loss": "align.losses",
     "reward_loss": "align.reward_losses",
+    "unpaired_loss": "align.unpaired_losses",
     "dataset": "data",
     "reward": "reward_models",
     "tracking": "align.tracking",

@@ -215,6 +215,30 @@ class PairLosses:
 
 
 @dataclass(frozen=True)
+class UnpairedLogps:
+    """All that an unpaired loss sees of N labelled replies: summed log-probabilities (N,) in nats.
+
+    ``desirable`` (N,) is bool. The mismatched fields (M,) are of replies to prompts that they were not
+    written for, under policy and reference; None for losses that declare ``needs_mismatched = False``.
+    """
+
+    policy: Tensor
+    reference: Tensor
+    desirable: Tensor
+    policy_mismatched: Tensor | None = None
+    reference_mismatched: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class UnpairedLosses:
+    """Per-reply losses (N,); for the metrics, detached: implicit rewards (N,) and baselines (N,) in nats."""
+
+    losses: Tensor
+    rewards: Tensor
+    baselines: Tensor
+
+
+@dataclass(frozen=True)
 class Work:
     """What one forward and backward pass, or several, were given to do. Works add up.
 
@@ -258,6 +282,14 @@ class SampledReply:
     ended: bool
     logps: NDArray[np.float32] | None = None
     values: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of replies, and what they are made of: name -> one number a reply, in the replies' order."""
+
+    scores: list[float]
+    parts: Mapping[str, list[float]]
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,12 @@ from align.errors import ModelError, NonFiniteError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from align.models.batch import TokenIds
+    from align.models.round_trip import RoundTrip
     from align.models.scalar import ScalarModel
+    from align.models.unseen import UnseenScores
     from align.packing.forward import Forward
     from align.types import Prompt
 
@@ -22,7 +25,11 @@ __all__ = ["BradleyTerry"]
 
 @dataclass(frozen=True)
 class BradleyTerry:
-    """Scores whose differences are log-odds of preference (Bradley and Terry 1952)."""
+    """Scores whose differences are log-odds of preference (Bradley and Terry 1952).
+
+    Any sequence classifier with one output: text goes through, so its tokenizer and chat template may be
+    others than the policy's, and what its tokenizer cannot hold of the texts is said.
+    """
 
     path: str
     """A run directory of ``stage=reward``, a Hugging Face folder with a scalar head, or a Hub name."""
@@ -33,15 +40,17 @@ class BradleyTerry:
     device: str | None = None
     """Where the model runs (``cpu``, ``cuda:1``); none takes an accelerator where there is one."""
 
-    def prepare(self) -> Ready:
-        """Loads the model, in eval mode.
+    def prepare(self, cache: Path | None = None) -> Ready:
+        """Loads the model, in eval mode; nothing is cached.
 
         Raises:
             ModelError: nothing at ``path``, or no trained scalar head in it.
         """
         import torch
 
+        from align.models.round_trip import RoundTrip
         from align.models.scalar import load_scalar
+        from align.models.unseen import read_unseen
         from align.packing.probe import open_forward
         from align.report.console import say
         from align.settings import AdapterSettings, ModelSettings
@@ -52,7 +61,8 @@ class BradleyTerry:
         scalar = load_scalar(model, AdapterSettings(), texts=None, seed=0, device=device, trained=True)
         scalar.model.eval().requires_grad_(False)
         forward = open_forward(scalar.model, scalar.pad_id, say=say)
-        return Ready(scalar, forward, self.batch_size, self.too_long)
+        round_trip = RoundTrip(scalar.chat, f"the reward model {self.path}", say)
+        return Ready(scalar, forward, self.batch_size, self.too_long, round_trip, read_unseen(self.path))
 
 
 @dataclass(frozen=True)
@@ -63,29 +73,51 @@ class Ready:
     forward: Forward
     batch_size: int
     too_long: Literal["truncate_left", "error"]
+    round_trip: RoundTrip
+    seen: UnseenScores | None
+    """How it scored the unseen pairs of its training, where that was written down."""
+
+    @property
+    def score_range(self) -> tuple[float, float] | None:
+        """Quantiles 0.001 and 0.999 of its scores of unseen pairs; None where nobody wrote them down."""
+        return (self.seen.low, self.seen.high) if self.seen is not None else None
 
     def score(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> list[float]:
         """One score a reply; texts of like length share a batch, and the batch changes no score.
 
-        A prompt that leaves no room for its reply loses its oldest tokens, as in training, and how many
-        did is said.
+        What is asked twice is scored once. A prompt that leaves no room for its reply loses its oldest
+        tokens, as in training, and how many did is said; so is, once, what the tokenizer loses.
 
         Raises:
             ModelError: a text has more tokens than the model has positions for, and may not be cut, or
                 its reply alone has.
             NonFiniteError: a score is NaN or infinite.
         """
+        chat = self.scalar.chat
+        asked = list(zip(prompts, replies, strict=True))
+        self.round_trip.look(
+            text for prompt, reply in asked for text in (*(one.content for one in prompt), reply)
+        )
+        texts = self._fitted(
+            [(chat.prompt_ids(prompt), chat.reply_ids(prompt, reply)) for prompt, reply in asked]
+        )
+        keys = [(prompt.tobytes(), reply.tobytes()) for prompt, reply in texts]
+        distinct = dict(zip(keys, texts, strict=True))
+        found = dict(zip(distinct, self._scores(list(distinct.values())), strict=True))
+        scores = [found[key] for key in keys]
+        bad = [row for row, score in enumerate(scores) if not math.isfinite(score)]
+        if bad:
+            raise NonFiniteError(
+                f"reward=bradley_terry gave {scores[bad[0]]} to reply {bad[0]} of {len(scores)}"
+            )
+        return scores
+
+    def _scores(self, texts: Sequence[tuple[TokenIds, TokenIds]]) -> list[float]:
+        """One score a text, read at its last token."""
         import torch
 
         from align.packing.layout import ReplyGroup
 
-        chat = self.scalar.chat
-        texts = self._fitted(
-            [
-                (chat.prompt_ids(prompt), chat.reply_ids(prompt, reply))
-                for prompt, reply in zip(prompts, replies, strict=True)
-            ]
-        )
         lengths = [len(prompt) + len(reply) for prompt, reply in texts]
         order = sorted(range(len(texts)), key=lengths.__getitem__)
         scores = [0.0] * len(texts)
@@ -96,11 +128,6 @@ class Ready:
                 batch = self.forward.scores(groups)
             for row, score in zip(rows, batch.tolist(), strict=True):
                 scores[row] = score
-        bad = [row for row, score in enumerate(scores) if not math.isfinite(score)]
-        if bad:
-            raise NonFiniteError(
-                f"reward=bradley_terry gave {scores[bad[0]]} to reply {bad[0]} of {len(scores)}"
-            )
         return scores
 
     def _fitted(self, texts: list[tuple[TokenIds, TokenIds]]) -> list[tuple[TokenIds, TokenIds]]:

@@ -17,6 +17,7 @@ from align.config import Range
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from align.protocols import Scorer
     from align.types import Prompt
@@ -95,7 +96,7 @@ class Gold:
     spread_words: Annotated[float, Range(low=0, low_open=True)] = 10.0
     """Words away from ``best_words`` at which the length is worth nothing."""
 
-    def prepare(self) -> Scorer:
+    def prepare(self, cache: Path | None = None) -> Scorer:
         """Itself: there is nothing to load."""
         return self
 

@@ -32,8 +32,8 @@ HALL_TYPES = {
 """What every room may use: the nouns, the settings, the errors."""
 
 ROOMS = ("align/types.py", "align/protocols.py", "align/losses/", "align/reward_losses/")
-ROOMS += ("align/alarms/",)
-ROOMS += ("align/evaluation/statistics.py", "align/models/logprobs.py", "align/models/batch.py")
+ROOMS += tuple(f"align/evaluation/{name}.py" for name in ("statistics", "best_of_n", "displacement"))
+ROOMS += ("align/alarms/", "align/models/logprobs.py", "align/models/batch.py")
 ROOMS += tuple(f"align/ppo/{name}.py" for name in ("shaping", "advantages", "objective"))
 ROOMS += tuple(f"align/packing/{name}.py" for name in ("layout", "mask", "segments", "cuda", "head", "work"))
 

@@ -86,6 +86,11 @@ class ChatFormat:
             kept.append(int(token))
         return self._decode(kept).removeprefix(self._lead)
 
+    def read_back(self, text: str) -> str:
+        """What the tokens of a message's text spell: the text itself, less what the tokenizer cannot hold."""
+        ids = self._piece(text, inside=True, plain=True)
+        return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
     def render(self, prompt: Prompt, reply: str | None = None) -> str:
         """The template's text of a prompt (generation prompt included), or of a whole exchange."""
         if reply is None:

@@ -75,29 +75,43 @@ def whiten(values_NT: Tensor, mask_NT: Tensor, *, shift_mean: bool = True, unbia
     return scaled_NT if shift_mean else masked(scaled_NT + mean, mask_NT)
 
 
-def leave_one_out(scores_N: Tensor, replies: int) -> Tensor:
-    """Score (N,) less the mean of the prompt's other replies: RLOO (Ahmadian et al. 2024, section 3.3)."""
-    scores_RB = _by_prompt(scores_N, replies)
-    others_RB = (scores_RB.sum(0) - scores_RB) / (replies - 1)
-    return (scores_RB - others_RB).flatten()
+def leave_one_out(scores_N: Tensor, replies: int, scored_N: Tensor | None = None) -> Tensor:
+    """Score (N,) less the mean of the prompt's other replies: RLOO (Ahmadian et al. 2024, section 3.3).
+
+    Replies where ``scored_N`` (bool) is False have no score (a judge abstained): no baseline counts them and
+    their advantage is 0, as is that of a reply that is the only one scored.
+    """
+    group = _by_prompt(scores_N, replies, scored_N)
+    others_RB = (group.scores_RB.sum(0) - group.scores_RB) / (group.counts_B - 1).clamp(min=1)
+    return group.advantages(group.scores_RB - others_RB)
 
 
 def group_relative(
-    scores_N: Tensor, replies: int, scale: Literal["group", "batch", "none"], *, eps: float = 1e-4
+    scores_N: Tensor,
+    replies: int,
+    scale: Literal["group", "batch", "none"],
+    scored_N: Tensor | None = None,
+    *,
+    eps: float = 1e-4,
 ) -> Tensor:
     """Score (N,) less the mean of the prompt's replies, over a standard deviation (n - 1) plus ``eps``.
 
     ``group`` takes the deviation among the prompt's replies (GRPO, Shao et al. 2024, section 4.1.2),
     ``batch`` that of all scores, ``none`` divides by nothing (Dr. GRPO, Liu et al. 2025, section 3.2).
+    ``scored_N`` is as for ``leave_one_out``.
     """
-    scores_RB = _by_prompt(scores_N, replies)
-    centred_RB = scores_RB - scores_RB.mean(0)
+    group = _by_prompt(scores_N, replies, scored_N)
+    means_B = group.scores_RB.sum(0) / group.counts_B.clamp(min=1)
+    centred_RB = masked(group.scores_RB - means_B, group.scored_RB)
     if scale == "group":
-        return (centred_RB / (scores_RB.std(0) + eps)).flatten()
+        variances_B = (centred_RB**2).sum(0) / (group.counts_B - 1).clamp(min=1)
+        return group.advantages(centred_RB / (variances_B.sqrt() + eps))
     if scale == "batch":
-        return (centred_RB / (scores_RB.std() + eps)).flatten()
+        scored = group.scores_RB[group.scored_RB]
+        deviation = scored.std() if len(scored) > 1 else torch.zeros_like(means_B[0])
+        return group.advantages(centred_RB / (deviation + eps))
     if scale == "none":
-        return centred_RB.flatten()
+        return group.advantages(centred_RB)
     raise ValueError(f"no scale named {scale!r}: group, batch or none")
 
 
@@ -106,8 +120,21 @@ def spread(values_N: Tensor, mask_NT: Tensor) -> Tensor:
     return masked(values_N.unsqueeze(-1).expand(mask_NT.shape), mask_NT)
 
 
-def _by_prompt(scores_N: Tensor, replies: int) -> Tensor:
-    """Scores (R, B).
+@dataclass(frozen=True)
+class _Groups:
+    """Scores of R replies to each of B prompts, 0 where there is none."""
+
+    scores_RB: Tensor
+    scored_RB: Tensor
+    counts_B: Tensor
+
+    def advantages(self, values_RB: Tensor) -> Tensor:
+        """The values (N,) of scored replies that have another to be held against, 0 elsewhere."""
+        return masked(values_RB, self.scored_RB & (self.counts_B > 1)).flatten()
+
+
+def _by_prompt(scores_N: Tensor, replies: int, scored_N: Tensor | None) -> _Groups:
+    """The scores by prompt.
 
     Raises:
         ValueError: fewer than two replies a prompt, or a number of scores that they do not divide.
@@ -116,4 +143,7 @@ def _by_prompt(scores_N: Tensor, replies: int) -> Tensor:
         raise ValueError(f"a group's baseline takes two replies a prompt or more, got {replies}")
     if scores_N.ndim != 1 or len(scores_N) % replies:
         raise ValueError(f"scores of shape {tuple(scores_N.shape)} are not {replies} replies a prompt")
-    return scores_N.view(replies, -1)
+    if scored_N is None:
+        scored_N = torch.ones_like(scores_N, dtype=torch.bool)
+    scored_RB = scored_N.view(replies, -1)
+    return _Groups(masked(scores_N.view(replies, -1), scored_RB), scored_RB, scored_RB.sum(0))

@@ -155,8 +155,23 @@ def pair_accuracy(
 
     Nothing where there is no unseen pair, which is said.
     """
+    return accuracy_of(label, pair_scores(model, score, items, settings), items)
+
+
+def accuracy_of(
+    label: str, scores: tuple[list[float], list[float]], items: TokenStore[Any, Any]
+) -> list[Result]:
+    """The same from scores that ``pair_scores`` gave."""
     if not some_unseen(items):
         return []
+    clusters = [items.text(i).prompt for i in range(len(items))]
+    return accuracy(*scores, clusters, label)
+
+
+def pair_scores(
+    model: torch.nn.Module, score: ScorePairs, items: TokenStore[Any, Any], settings: TrainingSettings
+) -> tuple[list[float], list[float]]:
+    """Scores of the chosen replies and of the rejected ones, in order, without gradients or dropout."""
     chosen: list[float] = []
     rejected: list[float] = []
     with torch.no_grad(), evaluating(model):
@@ -164,8 +179,7 @@ def pair_accuracy(
             ahead, behind = score(batch)
             chosen.extend(ahead.double().tolist())
             rejected.extend(behind.double().tolist())
-    clusters = [items.text(i).prompt for i in range(len(items))]
-    return accuracy(chosen, rejected, clusters, label)
+    return chosen, rejected
 
 
 def held_out(

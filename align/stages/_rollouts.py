@@ -68,7 +68,8 @@ def optimise(run: Run, stage: RolloutStage) -> None:
     )
     save_policy(policy, run.directory / "model")
     run.offer_model()
-    _report(run, stage, policy, scorer, counted(run.stage_name, summary.alarms, summary.watched))
+    raised = counted(run.stage_name, summary.alarms, summary.watched)
+    _report(run, stage, policy, scorer, raised)
 
 
 def _actor(run: Run, stage: RolloutStage, policy: Policy, forward: Forward) -> Actor:
@@ -133,7 +134,7 @@ def _imitated(
     return prepare(stage.dataset, policy.chat, length, run.directory, "demonstrations", cache=run.cache).train
 
 
-def _report(run: Run, stage: RolloutStage, policy: Policy, scorer: Scorer, alarms: Sequence[Result]) -> None:
+def _report(run: Run, stage: RolloutStage, policy: Policy, scorer: Scorer, raised: Sequence[Result]) -> None:
     """The policy beside the one it started from, on the same unseen prompts, as it was trained: at the
     temperature of the rollouts and by the reward that was optimised."""
     training_figure(run.directory, run.directory / "figures" / "training.png")
@@ -141,7 +142,7 @@ def _report(run: Run, stage: RolloutStage, policy: Policy, scorer: Scorer, alarm
         unseen = read_prompts(stage.dataset, "test", run.directory, stage.evaluation.prompts).prompts
     except DataError:
         say("note: the test split is empty, nothing is measured on unseen prompts; dataset.test_fraction")
-        run.write_results(alarms)
+        run.write_results(raised)
         return
     with policy.reference() as model:
         start = replace(policy, model=model)
@@ -150,7 +151,7 @@ def _report(run: Run, stage: RolloutStage, policy: Policy, scorer: Scorer, alarm
     rows = sample_rows(unseen, (before, after), "reward")
     write_samples(run.directory / "samples.jsonl", rows)
     run.tracker.table("samples", [flat(row) for row in rows])
-    results = [*_gained(run.stage_name, before, after, unseen), *alarms]
+    results = [*_gained(run.stage_name, before, after, unseen), *raised]
     run.write_results(results)
     if not run.is_step:
         places = {"model": run.directory / "model", "results": run.directory / "results.json"}

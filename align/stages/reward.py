@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ from align.settings import AdapterSettings, AlarmSettings, DatasetSettings, Mode
 if TYPE_CHECKING:
     from align.pairs.store import TokenStore
     from align.run import Run
-    from align.types import Result
 
 __all__ = ["Reward"]
 
@@ -32,10 +32,14 @@ class Reward:
         refuse_demonstrations(self.dataset)
 
     def execute(self, run: Run) -> None:
-        """Writes ``model/`` (a sequence classifier) and ``reward/accuracy`` to results.json."""
+        """Writes ``model/`` (a sequence classifier) and ``reward/accuracy`` to results.json.
+
+        Where its scores of validation and test pairs lie is written to ``model/scores.json``.
+        """
         from align.models.scalar import save_scalar
+        from align.models.unseen import write_unseen
         from align.report.figures import reward_figure
-        from align.stages._common import fit, open_scalar, pair_accuracy, prepare_data, ready
+        from align.stages._common import accuracy_of, fit, open_scalar, pair_scores, prepare_data, ready
         from align.stages._truth import bayes_accuracy
         from align.training.objectives import Scoring
 
@@ -43,15 +47,20 @@ class Reward:
         data = prepare_data(run, self.dataset, scalar.chat, self.model, "pairs")
         objective = Scoring(ready(scalar, self.training), self.reward_loss)
 
-        def unseen(items: TokenStore[Any, Any]) -> list[Result]:
-            return pair_accuracy("reward", scalar.model, objective.scores, items, self.training)
+        def scores(items: TokenStore[Any, Any]) -> tuple[list[float], list[float]]:
+            return pair_scores(scalar.model, objective.scores, items, self.training)
 
         def look() -> float:
-            return unseen(data.validation)[0].value
+            return accuracy_of("reward", scores(data.validation), data.validation)[0].value
 
         alarms = fit(run, self.training, scalar.model, objective, data, self.alarms, validate=look)
         save_scalar(scalar, run.directory / "model")
+        chosen, rejected = scores(data.test)
+        write_unseen(
+            run.directory / "model", [*chosen, *rejected, *itertools.chain(*scores(data.validation))]
+        )
         run.offer_model()
+        measured = accuracy_of("reward", (chosen, rejected), data.test)
         truth = bayes_accuracy(self.dataset.source, data.test)
-        run.write_results([*unseen(data.test), *truth, *alarms])
+        run.write_results([*measured, *truth, *alarms])
         reward_figure(run.directory, run.directory / "figures" / "reward.png")

@@ -1,7 +1,7 @@
 """Every pair loss against a plain float64 transcription of its paper's equation, one pair at a time.
 
 ``math`` only, and as the papers write it: nothing here is stable or batched. The other losses (robust, hinge,
-nca, sppo, apo_down) are held by published numbers in ``test_parity.py``.
+nca, sppo, apo_down) are held by published numbers in ``tests/parity``.
 """
 
 from __future__ import annotations

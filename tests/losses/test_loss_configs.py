@@ -14,7 +14,7 @@ from align import registry
 from align.config import Problems, section
 
 ROOT = Path(__file__).resolve().parents[2]
-GROUPS = ("loss", "reward_loss")
+GROUPS = ("loss", "reward_loss", "unpaired_loss")
 COMPONENTS = [(group, name) for group in GROUPS for name in registry.known(group)]
 
 

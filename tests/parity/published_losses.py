@@ -9,16 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from parity.cases import NotOffered
+
 from align.config import build
 from align.losses.mixture import Term
 from align.protocols import PairLoss
 
 Params = Mapping[str, Any]
 Section = dict[str, Any]
-
-
-class NotOffered(Exception):
-    """The case follows a convention that we chose not to offer; the message is the reason."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""One loss over replies that are each good or bad by themselves a file (``unpaired_loss=``)."""
