@@ -43,6 +43,12 @@ class ModelError(AlignError, RuntimeError):
     exit_code = 4
 
 
+class ServerError(AlignError, ConnectionError):
+    """A model behind a server cannot be reached, refuses what it is asked, or answers what cannot be read."""
+
+    exit_code = 4
+
+
 class CheckpointError(AlignError, RuntimeError):
     """No checkpoint is whole, or one does not fit the run that wants to continue from it."""
 

@@ -267,6 +267,20 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True)
+class BestOfNSettings:
+    """What ``stage=best_of_n`` chooses among."""
+
+    n: Annotated[int, Range(low=2)] = 16
+    """Replies to choose among; one more is drawn to compare the best with."""
+    prompts: PositiveInt | None = 512
+    """Prompts that are answered, at most; none takes all of the split."""
+    split: Literal["train", "validation", "test"] = "train"
+    """Split that the prompts come from."""
+    chunk: PositiveInt = 32
+    """Prompts whose replies are written down together: what a kill loses at most."""
+
+
+@dataclass(frozen=True)
 class ShowSettings:
     """What ``stage=show`` prints."""
 

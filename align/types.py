@@ -123,6 +123,23 @@ class Demonstration:
 
 
 @dataclass(frozen=True)
+class UnpairedExample:
+    """One prompt and one reply that is good or bad by itself (``stage=kto``)."""
+
+    id: str
+    prompt: Prompt
+    reply: str
+    desirable: bool
+    location: Location | None = None
+
+
+Record = PreferenceRecord | Demonstration | UnpairedExample
+"""What a source makes of one row."""
+Example = PreferencePair | Demonstration | UnpairedExample
+"""What training sees of it, as text."""
+
+
+@dataclass(frozen=True)
 class Row:
     """One raw row of a file: its values, or the problem that kept it from being read."""
 
@@ -144,6 +161,10 @@ class TokenPair:
     rejected_ids: TokenIds
     margin: float | None = None
 
+    def replies(self) -> tuple[TokenIds, ...]:
+        """Chosen, then rejected."""
+        return (self.chosen_ids, self.rejected_ids)
+
 
 @dataclass(frozen=True)
 class TokenExample:
@@ -152,6 +173,28 @@ class TokenExample:
     id: str
     prompt_ids: TokenIds
     reply_ids: TokenIds
+
+    def replies(self) -> tuple[TokenIds, ...]:
+        """The one reply."""
+        return (self.reply_ids,)
+
+
+@dataclass(frozen=True)
+class TokenUnpaired:
+    """An ``UnpairedExample`` as tokens."""
+
+    id: str
+    prompt_ids: TokenIds
+    reply_ids: TokenIds
+    desirable: bool
+
+    def replies(self) -> tuple[TokenIds, ...]:
+        """The one reply."""
+        return (self.reply_ids,)
+
+
+TokenItem = TokenPair | TokenExample | TokenUnpaired
+"""An ``Example`` as tokens."""
 
 
 @dataclass(frozen=True)
