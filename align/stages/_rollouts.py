@@ -30,7 +30,7 @@ from align.report.figures import training_figure
 from align.report.files import write_samples
 from align.report.terminal import print_summary
 from align.run import Run, flat
-from align.stages._common import input_hashes, open_policy, ready
+from align.stages._common import input_hashes, open_policy, open_reward, ready
 from align.stages._recipe import RolloutStage
 from align.training.loop import train
 from align.types import Demonstration, Prompt, Result, TokenExample
@@ -39,9 +39,8 @@ from align.types import Demonstration, Prompt, Result, TokenExample
 def optimise(run: Run, stage: RolloutStage) -> None:
     """Trains a policy on its own replies; writes ``model/``, and what unseen prompts gain to results.json."""
     policy = open_policy(run, stage.model, stage.adapter, stage.dataset)
-    run.note_input("reward", getattr(stage.reward, "path", None))
     questions = _questions(run, stage, policy)
-    scorer = stage.reward.prepare()
+    scorer = open_reward(run, stage.reward)
     forward = ready(policy, stage.training)
     actor = _actor(run, stage, policy, forward)
     course = Iterations(

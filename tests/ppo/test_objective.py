@@ -132,7 +132,9 @@ def test_the_first_minibatch(ratio: str, form: str, dtype: torch.dtype) -> None:
     assert not bool(terms.clipped_NT.any())
     assert terms.losses_NT.dtype == terms.kl_NT.dtype == dtype
     terms.losses_NT.sum().backward()
-    torch.testing.assert_close(logps.grad, -advantages * mask)
+    # the ratio of a whole reply stands at each of its tokens, and each token moves it
+    times = mask.sum(-1, keepdim=True) if (ratio, form) == ("reply", "clip") else 1
+    torch.testing.assert_close(logps.grad, -advantages * mask * times)
 
 
 def test_weights_multiply_the_losses_and_are_truncated() -> None:
