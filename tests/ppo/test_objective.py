@@ -54,7 +54,7 @@ def at_ratio(moved: float, advantage: float, **settings: object) -> tuple[Policy
 def test_the_clipped_objective(ratio: float, advantage: float, loss: float, gradient: float) -> None:
     """Schulman et al. 2017, eq. 7: -min(rA, clip(r, 0.8, 1.3)A); the gradient of r in log π is r."""
     terms, got = at_ratio(ratio, advantage)
-    assert float(terms.losses_NT) == pytest.approx(loss, rel=1e-12)
+    assert terms.losses_NT.item() == pytest.approx(loss, rel=1e-12)
     assert got == pytest.approx(gradient, rel=1e-12)
     assert bool(terms.clipped_NT) == (gradient == 0.0)
     assert float(terms.ratio_NT) == pytest.approx(ratio, rel=1e-12)
@@ -70,7 +70,7 @@ def test_the_second_bound_holds_bad_tokens_only(
 ) -> None:
     """Ye et al. 2020, eq. 5, c = 3: a loss of -cA at most where A < 0."""
     terms, got = at_ratio(ratio, advantage, dual_clip=3.0)
-    assert float(terms.losses_NT) == pytest.approx(loss, rel=1e-12)
+    assert terms.losses_NT.item() == pytest.approx(loss, rel=1e-12)
     assert got == pytest.approx(gradient, rel=1e-12)
     assert bool(terms.clipped_NT) == (gradient == 0.0)
 
@@ -159,12 +159,12 @@ def test_the_value_loss(value: float, loss: float, clipped: bool) -> None:
     values = torch.tensor([[value]], dtype=torch.float64, requires_grad=True)
     old, returns = torch.ones_like(values).detach(), torch.full_like(values, 3.0).detach()
     losses, where = value_losses_NT(values, old, returns, 0.2)
-    assert float(losses) == pytest.approx(loss, rel=1e-12)
+    assert losses.item() == pytest.approx(loss, rel=1e-12)
     assert bool(where) is clipped
     losses.sum().backward()
     assert float(values.grad) == pytest.approx(0.0 if clipped else value - 3.0)
     free, nowhere = value_losses_NT(values, old, returns, None)
-    assert float(free) == pytest.approx(0.5 * (value - 3) ** 2)
+    assert free.item() == pytest.approx(0.5 * (value - 3) ** 2)
     assert not bool(nowhere)
 
 
