@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 
     from align.run import Run
     from align.types import (
-        Demonstration,
         PairLogps,
         PairLosses,
-        PreferenceRecord,
         Prompt,
+        Record,
         Row,
         Scores,
         UnpairedLogps,
@@ -34,13 +33,13 @@ class Source(Protocol):
     """Where records come from (``dataset=``): rows, and how one row becomes a record."""
 
     @property
-    def offers(self) -> Literal["pairs", "demonstrations"]:
-        """What ``record`` returns."""
+    def offers(self) -> Literal["pairs", "demonstrations", "unpaired"]:
+        """What ``record`` returns: preference records, demonstrations, or labelled replies."""
 
     def rows(self) -> Iterator[Row]:
         """The raw rows in order, lazily, each with its location."""
 
-    def record(self, values: Mapping[str, Any]) -> PreferenceRecord | Demonstration:
+    def record(self, values: Mapping[str, Any]) -> Record:
         """One row as a record, without id and location (the reader fills them in). Raises ``BadRow``."""
 
 

@@ -123,6 +123,23 @@ class Demonstration:
 
 
 @dataclass(frozen=True)
+class UnpairedExample:
+    """One prompt and one reply that is good or bad by itself (``stage=kto``)."""
+
+    id: str
+    prompt: Prompt
+    reply: str
+    desirable: bool
+    location: Location | None = None
+
+
+Record = PreferenceRecord | Demonstration | UnpairedExample
+"""What a source makes of one row."""
+Example = PreferencePair | Demonstration | UnpairedExample
+"""What training sees of it, as text."""
+
+
+@dataclass(frozen=True)
 class Row:
     """One raw row of a file: its values, or the problem that kept it from being read."""
 
@@ -144,6 +161,10 @@ class TokenPair:
     rejected_ids: TokenIds
     margin: float | None = None
 
+    def replies(self) -> tuple[TokenIds, ...]:
+        """Chosen, then rejected."""
+        return (self.chosen_ids, self.rejected_ids)
+
 
 @dataclass(frozen=True)
 class TokenExample:
@@ -152,6 +173,28 @@ class TokenExample:
     id: str
     prompt_ids: TokenIds
     reply_ids: TokenIds
+
+    def replies(self) -> tuple[TokenIds, ...]:
+        """The one reply."""
+        return (self.reply_ids,)
+
+
+@dataclass(frozen=True)
+class TokenUnpaired:
+    """An ``UnpairedExample`` as tokens."""
+
+    id: str
+    prompt_ids: TokenIds
+    reply_ids: TokenIds
+    desirable: bool
+
+    def replies(self) -> tuple[TokenIds, ...]:
+        """The one reply."""
+        return (self.reply_ids,)
+
+
+TokenItem = TokenPair | TokenExample | TokenUnpaired
+"""An ``Example`` as tokens."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +214,19 @@ class TokenLogps:
     def counts_B(self) -> Tensor:
         """Reply tokens counted, as the dtype of the log-probabilities."""
         return self.mask_BT.sum(-1).to(self.logps_BT.dtype)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a policy (and a value head on it) says of replies, from one pass: rows as in ``TokenLogps``.
+
+    ``values_BT`` and ``entropies_BT`` (nats, of the whole next-token distribution at the temperature of the
+    log-probabilities) are 0 behind a reply's end, and None where nobody asked.
+    """
+
+    logps: TokenLogps
+    values_BT: Tensor | None = None
+    entropies_BT: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -257,11 +313,18 @@ class Work:
 
 @dataclass(frozen=True)
 class SampledReply:
-    """A reply drawn from a policy: its text, its tokens, and whether it ended by itself."""
+    """A reply drawn from a policy: its text, its tokens, and whether it ended by itself.
+
+    ``logps`` (nats, at the temperature of sampling, before any truncation to likely tokens) and ``values``
+    (a value head's output where each token was chosen) have one number a token, and are None where the way
+    of sampling does not give them.
+    """
 
     text: str
     token_ids: tuple[int, ...]
     ended: bool
+    logps: NDArray[np.float32] | None = None
+    values: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

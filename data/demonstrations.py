@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from align.errors import BadRow
-from align.pairs.fields import last_reply, messages_of, own_id, text_of, text_prompt, value_of
+from align.pairs.fields import own_id, prompt_and_reply
 from align.pairs.files import content_hash, read_rows
 from align.types import Demonstration
 
@@ -49,18 +48,5 @@ class Demonstrations:
         Raises:
             BadRow: ``missing_key``, ``mixed_formats``, ``no_reply``, or what is wrong with a field.
         """
-        if "messages" in values:
-            prompt, reply = last_reply(messages_of(values, "messages"), "messages")
-        elif "prompt" not in values and "completion" not in values:
-            found = ", ".join(map(str, values)) or "nothing"
-            raise BadRow(
-                "missing_key", f"neither 'messages' nor 'prompt' and 'completion'. The row has: {found}"
-            )
-        elif isinstance(value_of(values, "completion"), list):
-            if isinstance(value_of(values, "prompt"), str):
-                raise BadRow("mixed_formats", "the prompt is text and the completion is messages")
-            whole = messages_of(values, "prompt") + messages_of(values, "completion")
-            prompt, reply = last_reply(whole, "completion")
-        else:
-            prompt, reply = text_prompt(text_of(values, "prompt")), text_of(values, "completion")
+        prompt, reply = prompt_and_reply(values)
         return Demonstration(id=own_id(values), prompt=prompt, reply=reply)

@@ -18,7 +18,16 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from tiny_runs import WORLD, align, lines, losses
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
-from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+from trl import (
+    DPOConfig,
+    DPOTrainer,
+    KTOConfig,
+    KTOTrainer,
+    RewardConfig,
+    RewardTrainer,
+    SFTConfig,
+    SFTTrainer,
+)
 
 from align.models.build import seeded
 from align.models.policy import load_policy, save_policy
@@ -86,6 +95,8 @@ def as_row(text: Any) -> dict[str, Any]:
         return [{"role": "assistant", "content": reply}]
 
     prompt = [{"role": turn.role, "content": turn.content} for turn in text.prompt]
+    if hasattr(text, "desirable"):
+        return {"prompt": prompt, "completion": said(text.reply), "label": text.desirable}
     if hasattr(text, "reply"):
         return {"prompt": prompt, "completion": said(text.reply)}
     return {
@@ -236,3 +247,41 @@ def test_dpo_of_an_adapter_walks_with_trl(tmp_path: Path, start: dict[str, Path]
     assert learnt
     for name, tensor in learnt.items():
         torch.testing.assert_close(kept[name], tensor, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (
+            ("unpaired_loss.beta=0.5", "unpaired_loss.desirable_weight=1.3"),
+            {"loss_type": "kto", "beta": 0.5, "desirable_weight": 1.3},
+        ),
+        (("unpaired_loss.baseline=none",), {"loss_type": "apo_zero_unpaired"}),
+    ],
+    ids=["kto", "apo_zero_unpaired"],
+)
+def test_kto_walks_with_trl(
+    tmp_path: Path, start: dict[str, Path], words: tuple[str, ...], options: dict[str, Any]
+) -> None:
+    """The mismatched replies, too, are the same: each prompt has the one before its own in the batch."""
+    directory = ours("kto", tmp_path / "kto", start["policy"], *words)
+    model = AutoModelForCausalLM.from_pretrained(start["policy"])
+    trainer = KTOTrainer(
+        model=model,
+        ref_model=AutoModelForCausalLM.from_pretrained(start["policy"]),
+        args=KTOConfig(**arguments(tmp_path), **options),
+        train_dataset=batches(directory),
+        processing_class=AutoTokenizer.from_pretrained(start["policy"]),
+    )
+    logged = theirs(trainer)
+    assert_same_path(directory, logged)
+    if options["loss_type"] == "kto":
+        assert max(line["kl"] for line in logged) > 0.1
+    for name, theirs_name in {
+        "kl": "kl",
+        "rewards/chosen": "rewards/chosen",
+        "rewards/margin": "rewards/margins",
+    }.items():
+        mine = [line[name] for line in lines(directory)]
+        assert mine == pytest.approx([line[theirs_name] for line in logged], rel=1e-3, abs=1e-4), name
+    assert_same_weights(directory, model, start["policy"])

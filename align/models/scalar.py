@@ -41,17 +41,29 @@ class LastTokenScores(nn.Module):
         if not reads_last_token(whole):
             logits: Tensor = whole(input_ids=input_ids, attention_mask=attention_mask).logits
             return logits.squeeze(-1).to(wide)
+        positions_T = torch.arange(input_ids.shape[1], device=input_ids.device)
+        last_B = (attention_mask * positions_T).argmax(-1)
+        return self.at(input_ids, attention_mask, last_B.unsqueeze(-1)).squeeze(-1)
+
+    def at(self, input_ids: Tensor, attention_mask: Tensor, places_BP: Tensor) -> Tensor:
+        """What the head reads at given places of each row (B, P): a critic's values, in the weights' dtype.
+
+        Raises:
+            ModelError: an encoder, whose head reads a whole text.
+        """
+        wide = next(self.parameters()).dtype
+        whole = plain_model(self.inner)
+        if not reads_last_token(whole):
+            raise ModelError(f"{type(whole).__name__} has no head that reads one position: no critic")
         backbone = getattr(whole, whole.base_model_prefix)
         hidden_BTH = backbone(
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False
         ).last_hidden_state
-        positions_T = torch.arange(input_ids.shape[1], device=input_ids.device)
-        last_B = (attention_mask * positions_T).argmax(-1)
-        rows_B = torch.arange(len(input_ids), device=input_ids.device)
+        rows_B1 = torch.arange(len(input_ids), device=input_ids.device).unsqueeze(-1)
         # one sum a reply, in full: with the 8 bits of bfloat16, replies of like worth would tie
         with torch.autocast(input_ids.device.type, enabled=False):
-            scores: Tensor = whole.score(hidden_BTH[rows_B, last_B].to(wide)).squeeze(-1)
-        return scores
+            read: Tensor = whole.score(hidden_BTH[rows_B1, places_BP].to(wide)).squeeze(-1)
+        return read
 
     @property
     def config(self) -> Any:

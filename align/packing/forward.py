@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from align.distributed.device import autocast
-from align.models.forward import reply_logps, reply_scores
+from align.models.forward import reply_logps, reply_outlook, reply_scores, reply_values
 from align.models.save import plain_model
 from align.models.scalar import LastTokenScores
-from align.packing.head import Head, chunked_logps
+from align.packing.head import Head, chunked_logps, chunked_logps_and_entropies
 from align.packing.layout import Layout, ReplyGroup, check_groups, lay_out
 from align.packing.work import Cost, work_of
-from align.types import TokenLogps, Work
+from align.types import Outlook, TokenLogps, Work
+
+ValueHead = Callable[[Tensor], Tensor]
+"""Last hidden states (..., H) -> values (...)."""
 
 
 class Forward(Protocol):
@@ -36,11 +39,32 @@ class Forward(Protocol):
             ModelError: an empty prompt or reply, or groups with unlike numbers of replies.
         """
 
+    def outlook(
+        self,
+        groups: Sequence[ReplyGroup],
+        temperature: float = 1.0,
+        *,
+        value_head: ValueHead | None = None,
+        entropies: bool = False,
+    ) -> Outlook:
+        """``logps``, and from the same pass what a value head reads where each token is about to be chosen.
+
+        Raises:
+            ModelError: as ``logps``.
+        """
+
     def scores(self, groups: Sequence[ReplyGroup]) -> Tensor:
         """Scores (N,) read at each reply's last token; of a scalar model.
 
         Raises:
             ModelError: as ``logps``.
+        """
+
+    def values(self, groups: Sequence[ReplyGroup]) -> Tensor:
+        """A scalar model's output (N, T) where each reply token is about to be chosen, 0 behind the end.
+
+        Raises:
+            ModelError: as ``logps``; the architecture has no head that reads one position.
         """
 
     def work(self, groups: Sequence[ReplyGroup]) -> Work:
@@ -60,14 +84,32 @@ class Packed:
 
     def logps(self, groups: Sequence[ReplyGroup], temperature: float = 1.0) -> TokenLogps:
         """See ``Forward``. The head sees reply positions only, a chunk at a time."""
+        return self.outlook(groups, temperature).logps
+
+    def outlook(
+        self,
+        groups: Sequence[ReplyGroup],
+        temperature: float = 1.0,
+        *,
+        value_head: ValueHead | None = None,
+        entropies: bool = False,
+    ) -> Outlook:
+        """See ``Forward``."""
         assert self.head is not None, "a scalar model gives no log-probabilities"
         layout, whole = self._layout(groups), transformers_model(self.model)
+        vocabulary = whole.config.get_text_config().vocab_size
+        values_NT = entropies_NT = None
         with autocast(whole.device, self.dtype):
             hidden_RH = packed_hidden(whole, layout).index_select(0, layout.predictors_R)
-            logps_R = chunked_logps(
-                self.head, hidden_RH, layout.labels_R, whole.config.get_text_config().vocab_size, temperature
-            )
-        return layout.by_reply(logps_R)
+            read = (self.head, hidden_RH, layout.labels_R, vocabulary, temperature)
+            if entropies:
+                logps_R, entropies_R = chunked_logps_and_entropies(*read)
+                entropies_NT = layout.by_reply(entropies_R).logps_BT
+            else:
+                logps_R = chunked_logps(*read)
+        if value_head is not None:
+            values_NT = layout.by_reply(value_head(hidden_RH.float())).logps_BT
+        return Outlook(layout.by_reply(logps_R), values_NT, entropies_NT)
 
     def scores(self, groups: Sequence[ReplyGroup]) -> Tensor:
         """See ``Forward``."""
@@ -77,6 +119,14 @@ class Packed:
         # one sum a reply, in full: with the 8 bits of bfloat16, replies of like worth would tie
         scores: Tensor = whole.score(hidden_NH.float())
         return scores.squeeze(-1)
+
+    def values(self, groups: Sequence[ReplyGroup]) -> Tensor:
+        """See ``Forward``."""
+        layout, whole = self._layout(groups), transformers_model(self.model)
+        with autocast(whole.device, self.dtype):
+            hidden_RH = packed_hidden(whole, layout).index_select(0, layout.predictors_R)
+        values_R = whole.score(hidden_RH.float()).squeeze(-1)
+        return layout.by_reply(values_R).logps_BT
 
     def work(self, groups: Sequence[ReplyGroup]) -> Work:
         """See ``Forward``."""
@@ -100,10 +150,29 @@ class Padded:
         with autocast(transformers_model(self.model).device, self.dtype):
             return reply_logps(self.model, *rows(groups), self.pad_id, temperature)
 
+    def outlook(
+        self,
+        groups: Sequence[ReplyGroup],
+        temperature: float = 1.0,
+        *,
+        value_head: ValueHead | None = None,
+        entropies: bool = False,
+    ) -> Outlook:
+        """See ``Forward``."""
+        with autocast(transformers_model(self.model).device, self.dtype):
+            return reply_outlook(
+                self.model, *rows(groups), self.pad_id, temperature, value_head, entropies=entropies
+            )
+
     def scores(self, groups: Sequence[ReplyGroup]) -> Tensor:
         """See ``Forward``."""
         with autocast(transformers_model(self.model).device, self.dtype):
             return reply_scores(self.model, *rows(groups), self.pad_id)
+
+    def values(self, groups: Sequence[ReplyGroup]) -> Tensor:
+        """See ``Forward``."""
+        with autocast(transformers_model(self.model).device, self.dtype):
+            return reply_values(self.model, *rows(groups), self.pad_id)
 
     def work(self, groups: Sequence[ReplyGroup]) -> Work:
         """See ``Forward``."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from align.models.logprobs import token_logps
+from align.models.logprobs import token_entropy, token_logps
 
 Head = Callable[[Tensor], Tensor]
 """Hidden states (R, H) -> logits (R, V)."""
@@ -54,18 +54,39 @@ def chunked_logps(
 
     More than one chunk is recomputed in the backward pass, one at a time: one product with the head more.
     """
-    size = max(1, CHUNK // vocabulary)
-    if len(labels_R) <= size:
-        return token_logps(head(hidden_RH), labels_R, temperature)
+    return _chunked(lambda hidden, labels: token_logps(head(hidden), labels, temperature))(
+        hidden_RH, labels_R, max(1, CHUNK // vocabulary)
+    )
 
-    def chunk(hidden: Tensor, labels: Tensor) -> Tensor:
-        return token_logps(head(hidden), labels, temperature)
 
-    parts = zip(torch.split(hidden_RH, size), torch.split(labels_R, size), strict=True)
-    if not torch.is_grad_enabled():
-        return torch.cat([chunk(hidden, labels) for hidden, labels in parts])
-    found: list[Any] = [
-        checkpoint(chunk, hidden, labels, use_reentrant=False, preserve_rng_state=False)
-        for hidden, labels in parts
-    ]
-    return torch.cat(found)
+def chunked_logps_and_entropies(
+    head: Head, hidden_RH: Tensor, labels_R: Tensor, vocabulary: int, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """The same, and the entropies (R,) of those distributions, from one product with the head."""
+
+    def both(hidden: Tensor, labels: Tensor) -> Tensor:
+        logits = head(hidden).float()
+        return torch.stack(
+            (token_logps(logits, labels, temperature), token_entropy(logits / temperature)), -1
+        )
+
+    logps_R, entropies_R = _chunked(both)(hidden_RH, labels_R, max(1, CHUNK // vocabulary)).unbind(-1)
+    return logps_R, entropies_R
+
+
+def _chunked(read: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor, int], Tensor]:
+    """The same function a chunk of rows at a time, recomputed in the backward pass."""
+
+    def run(hidden_RH: Tensor, labels_R: Tensor, size: int) -> Tensor:
+        if len(labels_R) <= size:
+            return read(hidden_RH, labels_R)
+        parts = zip(torch.split(hidden_RH, size), torch.split(labels_R, size), strict=True)
+        if not torch.is_grad_enabled():
+            return torch.cat([read(hidden, labels) for hidden, labels in parts])
+        found: list[Any] = [
+            checkpoint(read, hidden, labels, use_reentrant=False, preserve_rng_state=False)
+            for hidden, labels in parts
+        ]
+        return torch.cat(found)
+
+    return run

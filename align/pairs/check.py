@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from align.errors import BadRow
 from align.pairs.split import prompt_bytes
-from align.types import Demonstration, Location, PreferenceRecord
+from align.types import Location, PreferenceRecord, UnpairedExample
 
 if TYPE_CHECKING:
     from typing import Literal
 
-    from align.types import Prompt
+    from align.types import Prompt, Record
 
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
-def check(record: PreferenceRecord | Demonstration) -> None:
+def check(record: Record) -> None:
     """Texts that are there and can be written, and two replies that differ where one is preferred.
 
     Raises:
@@ -45,8 +45,8 @@ def _check_prompt(prompt: Prompt) -> None:
         raise BadRow("not_unicode", "the prompt holds half a surrogate pair")
 
 
-def _replies(record: PreferenceRecord | Demonstration) -> dict[str, str]:
-    if isinstance(record, Demonstration):
+def _replies(record: Record) -> dict[str, str]:
+    if not isinstance(record, PreferenceRecord):
         return {"reply": record.reply}
     first, second = (reply.text for reply in record.replies)
     if record.preferred == "second":
@@ -57,7 +57,7 @@ def _replies(record: PreferenceRecord | Demonstration) -> dict[str, str]:
     return dict(zip(names, (first, second), strict=True))
 
 
-def record_id(record: PreferenceRecord | Demonstration) -> str:
+def record_id(record: Record) -> str:
     """16 hexadecimal digits from prompt and replies: the same text has the same id in every run."""
     return _digest(record.prompt, *_in_order(record), size=8).hex()
 
@@ -69,7 +69,7 @@ class Seen:
         self._paths: list[str] = []
         self._places: dict[bytes, int] = {}
 
-    def refuse_repeats(self, record: PreferenceRecord | Demonstration, own_id: str, at: Location) -> None:
+    def refuse_repeats(self, record: Record, own_id: str, at: Location) -> None:
         """Remembers a record. The first of its kind stays, whatever follows: rows are read once.
 
         Raises:
@@ -120,22 +120,30 @@ class Seen:
         return Location(self._paths[path], line), label
 
 
-def _in_order(record: PreferenceRecord | Demonstration) -> tuple[str, ...]:
-    return (record.reply,) if isinstance(record, Demonstration) else tuple(r.text for r in record.replies)
+def _in_order(record: Record) -> tuple[str, ...]:
+    if isinstance(record, PreferenceRecord):
+        return tuple(reply.text for reply in record.replies)
+    return (record.reply,)
 
 
-def _label(record: PreferenceRecord | Demonstration) -> int:
-    """Which of the two replies, in the order of their text, is preferred; 0 where neither is."""
-    if isinstance(record, Demonstration) or record.preferred in ("tie", "both_bad"):
+def _label(record: Record) -> int:
+    """Which of the two replies, in the order of their text, is preferred, or whether the one is desirable.
+
+    0 where nobody judged.
+    """
+    if not isinstance(record, PreferenceRecord):
+        return int(isinstance(record, UnpairedExample) and record.desirable)
+    if record.preferred in ("tie", "both_bad"):
         return 0
     first, second = _in_order(record)
     return int((record.preferred == "first") == (first <= second))
 
 
-def _kind(record: PreferenceRecord | Demonstration) -> str:
+def _kind(record: Record) -> str:
     """A tie does not contradict a preference: only judgements of one kind are held against each other."""
-    decisive = isinstance(record, PreferenceRecord) and record.preferred in ("first", "second")
-    return "decisive" if decisive else getattr(record, "preferred", "demonstration")
+    if isinstance(record, PreferenceRecord):
+        return "decisive" if record.preferred in ("first", "second") else record.preferred
+    return "unpaired" if isinstance(record, UnpairedExample) else "demonstration"
 
 
 def _digest(prompt: Prompt, *texts: str, size: int = 16) -> bytes:

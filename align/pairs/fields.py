@@ -64,6 +64,20 @@ def number_of(values: Mapping[str, Any], key: str) -> float:
     return number
 
 
+def label_of(values: Mapping[str, Any], key: str) -> bool:
+    """The truth under a key: true or false, 1 or 0; a table of text (CSV) may hold it as text.
+
+    Raises:
+        BadRow: ``missing_key``, ``null``, ``not_a_label``.
+    """
+    value = value_of(values, key)
+    known = {"true": True, "false": False, "1": True, "0": False}
+    text = str(value).strip().lower() if isinstance(value, bool | int | str) else ""
+    if text not in known:
+        raise BadRow("not_a_label", f"'{key}' is {_shown(value)}, not true or false")
+    return known[text]
+
+
 def margin_of(values: Mapping[str, Any]) -> float | None:
     """How much better the chosen reply is: ``margin``, or ``score_chosen - score_rejected``, or None.
 
@@ -102,6 +116,25 @@ def last_reply(conversation: tuple[Message, ...], key: str) -> tuple[Prompt, str
         ending = f"ends with the {conversation[-1].role}'s turn" if conversation else "is empty"
         raise BadRow("no_reply", f"'{key}' {ending}; the last turn must be the assistant's")
     return conversation[:-1], conversation[-1].content
+
+
+def prompt_and_reply(values: Mapping[str, Any]) -> tuple[Prompt, str]:
+    """The reply of ``messages``, or of ``prompt`` and ``completion`` (text or messages), and what it answers.
+
+    Raises:
+        BadRow: ``missing_key``, ``mixed_formats``, ``no_reply``, or what is wrong with a field.
+    """
+    if "messages" in values:
+        return last_reply(messages_of(values, "messages"), "messages")
+    if "prompt" not in values and "completion" not in values:
+        found = ", ".join(map(str, values)) or "nothing"
+        raise BadRow("missing_key", f"neither 'messages' nor 'prompt' and 'completion'. The row has: {found}")
+    if isinstance(value_of(values, "completion"), list):
+        if isinstance(value_of(values, "prompt"), str):
+            raise BadRow("mixed_formats", "the prompt is text and the completion is messages")
+        whole = messages_of(values, "prompt") + messages_of(values, "completion")
+        return last_reply(whole, "completion")
+    return text_prompt(text_of(values, "prompt")), text_of(values, "completion")
 
 
 def two_replies(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) -> tuple[Prompt, str, str]:

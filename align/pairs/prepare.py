@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, overload
 
 import numpy as np
@@ -17,14 +17,28 @@ from align.pairs.content import content_key
 from align.pairs.read import Wants, examples, report_for
 from align.pairs.split import SPLITS
 from align.pairs.store import Text, Tokens, TokenStore, prompt_json, store_writer
-from align.types import Demonstration, PreferencePair, TokenExample, TokenPair
+from align.types import (
+    Demonstration,
+    PreferencePair,
+    TokenExample,
+    TokenPair,
+    TokenUnpaired,
+    UnpairedExample,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from align.settings import DatasetSettings
-    from align.types import Location, Prompt, TokenIds
+    from align.types import Example, Location, Prompt, TokenIds, TokenItem
+
+
+KINDS: dict[Wants, type[Example]] = {
+    "pairs": PreferencePair,
+    "demonstrations": Demonstration,
+    "unpaired": UnpairedExample,
+}
 
 
 class Chat(Protocol):
@@ -73,6 +87,16 @@ def prepare(
     chat: Chat,
     max_length: int,
     directory: Path,
+    wants: Literal["unpaired"],
+    say: Callable[[str], None] = print,
+    cache: Path | None = None,
+) -> Prepared[TokenUnpaired, UnpairedExample]: ...
+@overload
+def prepare(
+    dataset: DatasetSettings,
+    chat: Chat,
+    max_length: int,
+    directory: Path,
     wants: Wants,
     say: Callable[[str], None] = print,
     cache: Path | None = None,
@@ -96,7 +120,7 @@ def prepare(
     made is kept there; none keeps nothing. The files in ``directory`` are the same either way.
 
     Raises:
-        ConfigError: pairs are wanted of a dataset that offers demonstrations.
+        ConfigError: the dataset offers nothing that makes examples of the kind that is wanted.
         DataError: a missing file; bad rows under ``bad_rows=error``; a long one under ``too_long=error``;
             no row that can be used, or none to train on.
     """
@@ -123,7 +147,7 @@ def _make(dataset: DatasetSettings, chat: Chat, max_length: int, directory: Path
     """Reads every row and writes every file; raises as ``prepare`` does."""
     report = report_for(dataset)
     digest = hashlib.sha256()
-    kind = PreferencePair if wants == "pairs" else Demonstration
+    kind: type[Example] = KINDS[wants]
     try:
         with ExitStack() as stack:
             write = {
@@ -156,11 +180,11 @@ def _make(dataset: DatasetSettings, chat: Chat, max_length: int, directory: Path
     return Outcome(digest.hexdigest(), tuple(report.summary()), lists_rows)
 
 
-def _tokens(text: PreferencePair | Demonstration, chat: Chat) -> TokenPair | TokenExample:
+def _tokens(text: Example, chat: Chat) -> TokenItem:
     """Raises ``BadRow``: a side has no tokens, both replies have the same, the template refuses the row."""
     try:
         prompt_ids = chat.prompt_ids(text.prompt)
-        texts = (text.reply,) if isinstance(text, Demonstration) else (text.chosen, text.rejected)
+        texts = (text.chosen, text.rejected) if isinstance(text, PreferencePair) else (text.reply,)
         replies = [chat.reply_ids(text.prompt, one) for one in texts]
     except ModelError as error:
         raise BadRow("refused_by_template", str(error)) from error
@@ -170,17 +194,17 @@ def _tokens(text: PreferencePair | Demonstration, chat: Chat) -> TokenPair | Tok
         raise BadRow("no_reply_tokens", "the tokenizer makes no token of a reply")
     if isinstance(text, Demonstration):
         return TokenExample(text.id, prompt_ids, reply_ids=replies[0])
+    if isinstance(text, UnpairedExample):
+        return TokenUnpaired(text.id, prompt_ids, reply_ids=replies[0], desirable=text.desirable)
     chosen_ids, rejected_ids = replies
     if np.array_equal(chosen_ids, rejected_ids):
         raise BadRow("same_tokens", "the two replies differ, but not in their tokens")
     return TokenPair(text.id, prompt_ids, chosen_ids, rejected_ids, text.margin)
 
 
-def _fit(
-    tokens: TokenPair | TokenExample, max_length: int, too_long: str, at: Location
-) -> tuple[TokenPair | TokenExample, int]:
+def _fit(tokens: TokenItem, max_length: int, too_long: str, at: Location) -> tuple[TokenItem, int]:
     """The example within ``max_length`` tokens, and how many of the prompt's oldest tokens that took."""
-    longest = max(map(len, _replies(tokens)))
+    longest = max(map(len, tokens.replies()))
     excess = len(tokens.prompt_ids) + longest - max_length
     if excess <= 0:
         return tokens, 0
@@ -194,22 +218,14 @@ def _fit(
         raise BadRow("reply_too_long", f"{what}: no prompt token would be left")
     if too_long == "drop":
         raise BadRow("too_long", what)
-    prompt_ids = tokens.prompt_ids[excess:]
-    if isinstance(tokens, TokenExample):
-        return TokenExample(tokens.id, prompt_ids, tokens.reply_ids), excess
-    return TokenPair(tokens.id, prompt_ids, tokens.chosen_ids, tokens.rejected_ids, tokens.margin), excess
+    return replace(tokens, prompt_ids=tokens.prompt_ids[excess:]), excess
 
 
-def _replies(tokens: TokenPair | TokenExample) -> tuple[TokenIds, ...]:
-    if isinstance(tokens, TokenExample):
-        return (tokens.reply_ids,)
-    return (tokens.chosen_ids, tokens.rejected_ids)
-
-
-def _content(text: PreferencePair | Demonstration) -> str:
+def _content(text: Example) -> str:
     """An example as one line, the same on every machine (its location is not part of it)."""
-    if isinstance(text, Demonstration):
-        parts: list[object] = [text.id, prompt_json(text.prompt), text.reply]
+    parts: list[object] = [text.id, prompt_json(text.prompt)]
+    if isinstance(text, PreferencePair):
+        parts += [text.chosen, text.rejected, text.margin]
     else:
-        parts = [text.id, prompt_json(text.prompt), text.chosen, text.rejected, text.margin]
+        parts += [text.reply, text.desirable] if isinstance(text, UnpairedExample) else [text.reply]
     return json.dumps(parts, ensure_ascii=False)

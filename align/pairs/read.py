@@ -11,15 +11,15 @@ from align.errors import BadRow, ConfigError
 from align.pairs.check import Seen, check, record_id
 from align.pairs.report import DataReport
 from align.pairs.split import Split, split_of
-from align.types import Demonstration, PreferencePair, PreferenceRecord
+from align.types import Demonstration, PreferenceRecord, UnpairedExample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from align.settings import DatasetSettings
-    from align.types import Location, Row
+    from align.types import Example, Location, PreferencePair, Record, Row
 
-Wants = Literal["pairs", "demonstrations"]
+Wants = Literal["pairs", "demonstrations", "unpaired"]
 
 
 def report_for(dataset: DatasetSettings) -> DataReport:
@@ -59,10 +59,10 @@ def texts(dataset: DatasetSettings) -> Iterator[str]:
         if split != "train":
             continue
         yield from (message.content for message in record.prompt)
-        if isinstance(record, Demonstration):
-            yield record.reply
-        else:
+        if isinstance(record, PreferenceRecord):
             yield from (reply.text for reply in record.replies)
+        else:
+            yield record.reply
     report.finish()
 
 
@@ -76,32 +76,41 @@ def examples(
 ) -> Iterator[tuple[Split, Demonstration, Location]]: ...
 @overload
 def examples(
-    dataset: DatasetSettings, report: DataReport, wants: Wants
-) -> Iterator[tuple[Split, PreferencePair | Demonstration, Location]]: ...
+    dataset: DatasetSettings, report: DataReport, wants: Literal["unpaired"]
+) -> Iterator[tuple[Split, UnpairedExample, Location]]: ...
+@overload
 def examples(
     dataset: DatasetSettings, report: DataReport, wants: Wants
-) -> Iterator[tuple[Split, PreferencePair | Demonstration, Location]]:
-    """What training sees of a dataset, with its split and its row's place: decisive pairs, or demonstrations.
+) -> Iterator[tuple[Split, Example, Location]]: ...
+def examples(
+    dataset: DatasetSettings, report: DataReport, wants: Wants
+) -> Iterator[tuple[Split, Example, Location]]:
+    """What training sees of a dataset, with its split and its row's place, as the kind that is wanted.
 
-    A pair gives a demonstration too: its prompt and its chosen reply, once however many pairs hold it.
-    Whoever uses an example calls ``report.keep``, and ``report.finish`` after the last.
+    Decisive pairs serve every kind. A demonstration is their prompt and chosen reply, once however many pairs
+    hold it; labelled replies are both, the chosen one desirable, the rejected one not. Of labelled replies,
+    the desirable ones are demonstrations. Whoever uses an example calls ``report.keep``, and
+    ``report.finish`` after the last.
 
     Raises:
-        ConfigError: pairs are wanted of a dataset that offers demonstrations.
+        ConfigError: the dataset offers nothing that makes examples of this kind.
         DataError: a missing file; bad rows under ``bad_rows=error``.
     """
     if wants == "pairs":
         refuse_demonstrations(dataset)
+    elif wants == "unpaired":
+        refuse_unlabelled(dataset)
     repeated = Seen()
     for split, record, at in _checked(dataset, report):
-        if isinstance(record, Demonstration):
-            yield split, record, at
-            continue
-        pair = record.pair()
-        if pair is None:
+        found: list[Example] = []
+        if not isinstance(record, PreferenceRecord):
+            found = _of_one_reply(record, wants, report, at)
+        elif (pair := record.pair()) is None:
             report.refuse(at, "not_decisive", f"neither reply is preferred ({record.preferred})")
         elif wants == "pairs":
-            yield split, pair, at
+            found = [pair]
+        elif wants == "unpaired":
+            found = _both_replies(pair)
         else:
             demonstration = Demonstration(pair.id, pair.prompt, pair.chosen, pair.location)
             try:
@@ -109,12 +118,31 @@ def examples(
             except BadRow as repeat:
                 report.refuse(at, "repeated_demonstration", repeat.detail)
             else:
-                yield split, demonstration, at
+                found = [demonstration]
+        for example in found:
+            yield split, example, at
 
 
-def _checked(
-    dataset: DatasetSettings, report: DataReport
-) -> Iterator[tuple[Split, PreferenceRecord | Demonstration, Location]]:
+def _of_one_reply(
+    record: Demonstration | UnpairedExample, wants: Wants, report: DataReport, at: Location
+) -> list[Example]:
+    if isinstance(record, Demonstration) or wants == "unpaired":
+        return [record]
+    if not record.desirable:
+        report.refuse(at, "not_desirable", "the reply is labelled undesirable: nothing to imitate")
+        return []
+    return [Demonstration(record.id, record.prompt, record.reply, record.location)]
+
+
+def _both_replies(pair: PreferencePair) -> list[Example]:
+    """A pair as two labelled replies. A reply that several pairs hold counts as often as it was judged."""
+    return [
+        UnpairedExample(f"{pair.id}:chosen", pair.prompt, pair.chosen, True, pair.location),
+        UnpairedExample(f"{pair.id}:rejected", pair.prompt, pair.rejected, False, pair.location),
+    ]
+
+
+def _checked(dataset: DatasetSettings, report: DataReport) -> Iterator[tuple[Split, Record, Location]]:
     """Rows as whole records; those that make none go to the report."""
     seen = Seen()
     for row in _limited(dataset):
@@ -125,9 +153,7 @@ def _checked(
             report.refuse(row.location, bad.reason, bad.detail)
 
 
-def _record(
-    dataset: DatasetSettings, row: Row, seen: Seen
-) -> tuple[Split, PreferenceRecord | Demonstration, Location]:
+def _record(dataset: DatasetSettings, row: Row, seen: Seen) -> tuple[Split, Record, Location]:
     if row.problem is not None or row.values is None:
         raise BadRow(*(row.problem or ("unreadable", "")))
     bare = dataset.source.record(row.values)
@@ -160,14 +186,23 @@ def _limited(dataset: DatasetSettings) -> Iterator[Row]:
 
 def refuse_demonstrations(dataset: DatasetSettings) -> None:
     """Raises ``ConfigError`` where the dataset has no pairs; looks at its kind only, reads nothing."""
-    if dataset.source.offers == "pairs":
+    _refuse_all_but(("pairs",), dataset, "preference pairs")
+
+
+def refuse_unlabelled(dataset: DatasetSettings) -> None:
+    """Raises ``ConfigError`` where the dataset has neither labelled replies nor pairs; reads nothing."""
+    _refuse_all_but(("unpaired", "pairs"), dataset, "labelled replies or preference pairs")
+
+
+def _refuse_all_but(kinds: tuple[str, ...], dataset: DatasetSettings, needed: str) -> None:
+    if dataset.source.offers in kinds:
         return
-    offering = [
-        name
-        for name in registry.known("dataset")
-        if getattr(registry.component("dataset", name), "offers", None) != "demonstrations"
-    ]
+    known = [(name, registry.component("dataset", name)) for name in registry.known("dataset")]
+    # a property is no text before there is an instance; the one source that has it so offers pairs
+    offers = {name: getattr(source, "offers", "") for name, source in known}
+    fitting = [name for name, kind in offers.items() if kind in kinds or isinstance(kind, property)]
+    offered = {"unpaired": "labelled replies"}.get(dataset.source.offers, dataset.source.offers)
     raise ConfigError(
-        f"dataset={source_name(dataset)} offers demonstrations, and this stage needs preference pairs. "
-        f"Datasets that offer pairs: {', '.join(offering)}"
+        f"dataset={source_name(dataset)} offers {offered}, and this stage needs {needed}. "
+        f"Datasets that offer {needed.removeprefix('preference ')}: {', '.join(fitting)}"
     )

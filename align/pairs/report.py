@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SHOWN = 5
 """Rows or reasons that a message names before it says how many more there are."""
 
-NOT_BAD = ("not_decisive", "too_long", "repeated_demonstration")
+NOT_BAD = ("not_decisive", "not_desirable", "too_long", "repeated_demonstration")
 """Reasons to leave out a row that has nothing wrong with it: ``bad_rows=error`` does not stop at these."""
 
 
@@ -45,7 +45,7 @@ class DataReport:
         self._rows = tempfile.SpooledTemporaryFile(max_size=1 << 20)  # noqa: SIM115 (lives as long as this)
 
     def keep(self, split: Split) -> None:
-        """Counts a row that made a record."""
+        """Counts an example that a row made."""
         self.kept[split] += 1
 
     def refuse(self, at: Location, reason: str, detail: str) -> None:
@@ -91,7 +91,8 @@ class DataReport:
     def summary(self) -> list[str]:
         """A few lines for a person."""
         splits = ", ".join(f"{split} {self.kept[split]:,}" for split in SPLITS)
-        lines = [f"dataset {self.dataset}: {self.read:,} rows read, {self.kept.total():,} kept ({splits})"]
+        kept = f"{self.kept.total():,} {'examples made' if self.kept.total() > self.read else 'kept'}"
+        lines = [f"dataset {self.dataset}: {self.read:,} rows read, {kept} ({splits})"]
         if self.refused:
             lines.append(f"  left out {self.refused.total():,}:")
             lines += [f"    {line}" for line in self._reasons()]

@@ -7,13 +7,22 @@ import itertools
 import json
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
 from align.errors import DataError
 from align.files import written_aside
-from align.types import Demonstration, Location, Message, PreferencePair, TokenExample, TokenPair
+from align.types import (
+    Demonstration,
+    Location,
+    Message,
+    PreferencePair,
+    TokenExample,
+    TokenPair,
+    TokenUnpaired,
+    UnpairedExample,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,10 +30,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from align.types import Prompt
+    from align.types import Example, Prompt, TokenItem
 
-Tokens = TypeVar("Tokens", TokenPair, TokenExample, covariant=True)
-Text = TypeVar("Text", PreferencePair, Demonstration, covariant=True)
+Tokens = TypeVar("Tokens", TokenPair, TokenExample, TokenUnpaired, covariant=True)
+Text = TypeVar("Text", PreferencePair, Demonstration, UnpairedExample, covariant=True)
 
 STORE_VERSION = 1
 ROWS = 256
@@ -55,15 +64,16 @@ class TokenStore(Generic[Tokens, Text]):
 
     def __getitem__(self, index: int) -> Tokens:
         batch, row = self._place(index)
+        name, prompt_ids = _value(batch, "id", row), _ids(batch, "prompt_ids", row)
         if "reply_ids" in batch.schema.names:
-            return TokenExample(  # type: ignore[return-value]
-                id=_value(batch, "id", row),
-                prompt_ids=_ids(batch, "prompt_ids", row),
-                reply_ids=_ids(batch, "reply_ids", row),
-            )
+            reply_ids = _ids(batch, "reply_ids", row)
+            if "desirable" in batch.schema.names:
+                desirable = _value(batch, "desirable", row)
+                return TokenUnpaired(name, prompt_ids, reply_ids, desirable)  # type: ignore[return-value]
+            return TokenExample(name, prompt_ids, reply_ids)  # type: ignore[return-value]
         return TokenPair(  # type: ignore[return-value]
-            id=_value(batch, "id", row),
-            prompt_ids=_ids(batch, "prompt_ids", row),
+            id=name,
+            prompt_ids=prompt_ids,
             chosen_ids=_ids(batch, "chosen_ids", row),
             rejected_ids=_ids(batch, "rejected_ids", row),
             margin=_value(batch, "margin", row),
@@ -72,11 +82,14 @@ class TokenStore(Generic[Tokens, Text]):
     def text(self, index: int) -> Text:
         """The example that ``self[index]`` holds as tokens (whole: cuts are made in tokens only)."""
         batch, row = self._place(index)
-        common = {
+        common: dict[str, Any] = {
             "id": _value(batch, "id", row),
             "prompt": tuple(Message(role, text) for role, text in json.loads(_value(batch, "prompt", row))),
             "location": Location(_value(batch, "path", row), _value(batch, "line", row)),
         }
+        if "desirable" in batch.schema.names:
+            common |= {"desirable": _value(batch, "desirable", row)}
+            return UnpairedExample(reply=_value(batch, "reply", row), **common)  # type: ignore[return-value]
         if "reply" in batch.schema.names:
             return Demonstration(reply=_value(batch, "reply", row), **common)  # type: ignore[return-value]
         return PreferencePair(  # type: ignore[return-value]
@@ -111,14 +124,8 @@ class TokenStore(Generic[Tokens, Text]):
         return self._reader.get_batch(number), at - self._starts[number]
 
 
-@overload
-def store_writer(path: Path, kind: type[PreferencePair]) -> Any: ...
-@overload
-def store_writer(path: Path, kind: type[Demonstration]) -> Any: ...
 @contextmanager
-def store_writer(
-    path: Path, kind: type[PreferencePair | Demonstration]
-) -> Iterator[Callable[[Any, Any], None]]:
+def store_writer(path: Path, kind: type[Example]) -> Iterator[Callable[[Any, Any], None]]:
     """A function that appends ``(text, tokens)``; the file takes its place when the block ends well."""
     import pyarrow
 
@@ -130,7 +137,7 @@ def store_writer(
             arrow.write_batch(_batch(rows, schema))
             rows.clear()
 
-        def write(text: PreferencePair | Demonstration, tokens: TokenPair | TokenExample) -> None:
+        def write(text: Example, tokens: TokenItem) -> None:
             rows.append(_row(text, tokens))
             if len(rows) == ROWS:
                 flush()
@@ -145,13 +152,15 @@ def prompt_json(prompt: Prompt) -> str:
     return json.dumps([[message.role, message.content] for message in prompt], ensure_ascii=False)
 
 
-def _row(text: PreferencePair | Demonstration, tokens: TokenPair | TokenExample) -> dict[str, Any]:
+def _row(text: Example, tokens: TokenItem) -> dict[str, Any]:
     at = text.location or Location("", 0)
     row = {"id": text.id, "prompt": prompt_json(text.prompt), "path": at.path, "line": at.line}
     if isinstance(text, PreferencePair):
         row |= {"chosen": text.chosen, "rejected": text.rejected, "margin": text.margin}
     else:
         row |= {"reply": text.reply}
+    if isinstance(text, UnpairedExample):
+        row |= {"desirable": text.desirable}
     return row | {name: ids for name, ids in vars(tokens).items() if name.endswith("_ids")}
 
 
@@ -170,7 +179,7 @@ def _batch(rows: list[dict[str, Any]], schema: Any) -> Any:
     return pyarrow.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _schema(kind: type[PreferencePair | Demonstration]) -> Any:
+def _schema(kind: type[Example]) -> Any:
     import pyarrow
 
     ids = pyarrow.list_(pyarrow.int32())
@@ -180,6 +189,8 @@ def _schema(kind: type[PreferencePair | Demonstration]) -> Any:
         columns |= {"chosen_ids": ids, "rejected_ids": ids}
     else:
         columns |= {"reply": pyarrow.string(), "reply_ids": ids}
+    if kind is UnpairedExample:
+        columns |= {"desirable": pyarrow.bool_()}
     columns |= {"path": pyarrow.string(), "line": pyarrow.int64()}
     return pyarrow.schema(list(columns.items()), metadata={"align_store": str(STORE_VERSION)})
 

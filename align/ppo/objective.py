@@ -18,6 +18,7 @@ from torch import Tensor
 from align.ppo.shaping import kl_NT, masked
 
 Mean = Literal["token", "sequence", "fixed_length"]
+Ratio = Literal["token", "reply", "reply_mean"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class PolicyTerms:
 
     losses_NT: Tensor
     ratio_NT: Tensor
-    """π_new / π_old of each token, or of its whole reply where ``ratio="sequence"``; 0 at padding."""
+    """π_new / π_old of each token, or of its whole reply where ``ratio`` is not "token"; 0 at padding."""
     clipped_NT: Tensor
     """bool: where a bound of the ratio decided the loss."""
     kl_NT: Tensor
@@ -42,7 +43,7 @@ def policy_terms(
     clip_low: float,
     clip_high: float,
     dual_clip: float | None = None,
-    ratio: Literal["token", "sequence"] = "token",
+    ratio: Ratio = "token",
     form: Literal["clip", "cispo"] = "clip",
     weights_NT: Tensor | None = None,
 ) -> PolicyTerms:
@@ -58,8 +59,9 @@ def policy_terms(
         advantages_NT: constants.
         dual_clip: c > 1 + clip_high; where A < 0 the objective is c·A at least, so that one token whose ratio
             ran away cannot rule the step (Ye et al. 2020, eq. 5). For ``clip`` only.
-        ratio: ``sequence`` takes the geometric mean of a reply's token ratios for each of its tokens
-            (GSPO, Zheng et al. 2025, eq. 6 and 7).
+        ratio: ``reply`` takes the product of a reply's token ratios for each of its tokens: the reply is one
+            action (RLOO, Ahmadian et al. 2024, section 3); ``reply_mean`` their geometric mean (GSPO, Zheng
+            et al. 2025, eq. 6 and 7).
         weights_NT: constants that multiply the losses (``importance_weights``).
 
     Raises:
@@ -69,8 +71,8 @@ def policy_terms(
     logps_NT, old_NT = masked(logps_NT, mask_NT), masked(old_NT, mask_NT).detach()
     advantages_NT = masked(advantages_NT, mask_NT).detach()
     log_ratio_NT = logps_NT - old_NT
-    if ratio == "sequence":
-        lengths_N1 = mask_NT.sum(-1, keepdim=True).clamp(min=1)
+    if ratio != "token":
+        lengths_N1 = mask_NT.sum(-1, keepdim=True).clamp(min=1) if ratio == "reply_mean" else 1
         log_ratio_NT = (log_ratio_NT.sum(-1, keepdim=True) / lengths_N1).expand_as(log_ratio_NT)
     ratio_NT = log_ratio_NT.exp()
     bounded_NT = ratio_NT.clamp(1 - clip_low, 1 + clip_high)
@@ -96,8 +98,8 @@ def policy_terms(
 
 
 def _check(ratio: str, form: str, clip_high: float, dual_clip: float | None) -> None:
-    if ratio not in ("token", "sequence"):
-        raise ValueError(f"no ratio named {ratio!r}: token or sequence")
+    if ratio not in ("token", "reply", "reply_mean"):
+        raise ValueError(f"no ratio named {ratio!r}: token, reply or reply_mean")
     if form not in ("clip", "cispo"):
         raise ValueError(f"no form named {form!r}: clip or cispo")
     if dual_clip is not None and (form != "clip" or dual_clip <= 1 + clip_high):

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from align.types import Demonstration, PreferencePair, TokenExample, TokenPair
+from align.types import Example, PreferencePair, TokenItem, TokenPair, UnpairedExample
 
 _COUNTED = "bold green"
 _CONTEXT = "dim"
@@ -16,8 +16,8 @@ _CONTEXT = "dim"
 
 def print_example(
     number: int,
-    text: PreferencePair | Demonstration,
-    tokens: TokenPair | TokenExample,
+    text: Example,
+    tokens: TokenItem,
     tokenizer: Any,
     console: Console | None = None,
 ) -> None:
@@ -35,9 +35,10 @@ def print_example(
             ("rejected", tokens.rejected_ids.tolist()),
         ]
     else:
-        assert isinstance(text, Demonstration)
-        assert isinstance(tokens, TokenExample)
-        out.print(Text(f"reply: {text.reply}"))
+        assert not isinstance(text, PreferencePair)
+        assert not isinstance(tokens, TokenPair)
+        label = ("undesirable ", "desirable ")[text.desirable] if isinstance(text, UnpairedExample) else ""
+        out.print(Text(f"{label}reply: {text.reply}"))
         rows = [("reply", tokens.reply_ids.tolist())]
     prompt_ids = tokens.prompt_ids.tolist()
     for name, reply_ids in rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from align.distributed.device import compute_dtype
@@ -22,26 +22,38 @@ from align.training.guards import blame, memory_explained
 from align.training.objectives import grouped
 from align.training.reference import VERSION, ReferenceLogps
 from align.training.sampler import Sampler, total_steps
-from align.types import TokenLogps, TokenPair
+from align.training.update import Items
+from align.types import TokenItem, TokenLogps
+
+Wanted = Mapping[str, tuple[Items[TokenItem], Sequence[int]]]
+"""Items to ask about, and which of them; by any name."""
 
 
 def reference_logps(
     run: Run, policy: Policy, forward: Forward, data: Prepared[Any, Any], training: TrainingSettings
-) -> Callable[[Sequence[TokenPair]], TokenLogps]:
-    """What the policy, as it is now, says of all pairs that training and its measurements will ask for.
-
-    Only what the cache lacks is computed, by a frozen model that is dropped afterwards: none is in memory
-    while the policy is trained. run.json notes the pairs, how many were computed, and the seconds it took.
-    """
-    began = time.monotonic()
-    known = ReferenceLogps(run.cache / "reference" / reference_key(policy, training), policy.device, say=say)
-    wanted = {
-        "train": (data.train, _drawn(run, forward, data, training)),
+) -> Callable[[Sequence[TokenItem]], TokenLogps]:
+    """What the policy, as it is now, says of all pairs that training and its measurements will ask for."""
+    drawn = drawn_by(run, forward, data, training).drawn(steps_of(data, training))
+    wanted: Wanted = {
+        "train": (data.train, drawn),
         "validation": (data.validation, range(len(data.validation))),
         "test": (data.test, range(len(data.test))),
     }
-    missing = {split: known.missing(items, which) for split, (items, which) in wanted.items()}
-    pairs, computed = sum(len(which) for _, which in wanted.values()), sum(map(len, missing.values()))
+    return asked_of_reference(run, policy, forward, wanted, training, "pairs")
+
+
+def asked_of_reference(
+    run: Run, policy: Policy, forward: Forward, wanted: Wanted, training: TrainingSettings, noun: str
+) -> Callable[[Sequence[TokenItem]], TokenLogps]:
+    """What the policy, as it is now, says of these items (``pairs`` or ``replies``: the ``noun``).
+
+    Only what the cache lacks is computed, by a frozen model that is dropped afterwards: none is in memory
+    while the policy is trained. run.json notes the items, how many were computed, and the seconds it took.
+    """
+    began = time.monotonic()
+    known = ReferenceLogps(run.cache / "reference" / reference_key(policy, training), policy.device, say=say)
+    missing = {name: known.missing(items, which) for name, (items, which) in wanted.items()}
+    count, computed = sum(len(which) for _, which in wanted.values()), sum(map(len, missing.values()))
     if computed:
         with (
             policy.reference() as model,
@@ -50,24 +62,24 @@ def reference_logps(
         ):
             frozen = forward if model is policy.model else ready(policy, training, model)
 
-            def compute(items: Sequence[TokenPair]) -> TokenLogps:
+            def compute(items: Sequence[TokenItem]) -> TokenLogps:
                 return frozen.logps(grouped(items))
 
             size = training.micro_batch_size or training.batch_size
             try:
-                for split, which in missing.items():
-                    known.fill(wanted[split][0], which, compute, size, bar.advance)
+                for name, which in missing.items():
+                    known.fill(wanted[name][0], which, compute, size, bar.advance)
             except NonFiniteError as error:
                 raise NonFiniteError(f"{error}. {blame(model.named_parameters())}") from error
         policy.drop_reference()
     seconds = time.monotonic() - began
-    say(f"reference: {pairs:,} pairs, {computed:,} of them computed in {seconds:.1f} s, the others cached")
-    run.note(reference={"pairs": pairs, "computed": computed, "seconds": round(seconds, 3)})
+    say(f"reference: {count:,} {noun}, {computed:,} of them computed in {seconds:.1f} s, the others cached")
+    run.note(reference={noun: count, "computed": computed, "seconds": round(seconds, 3)})
     return known
 
 
 def reference_key(policy: Policy, training: TrainingSettings) -> str:
-    """SHA-256 of all that decides a reference's log-probabilities but the pair.
+    """SHA-256 of all that decides a reference's log-probabilities but the item.
 
     The same for a policy with an adapter and for one without on the same base.
     """
@@ -82,8 +94,12 @@ def reference_key(policy: Policy, training: TrainingSettings) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _drawn(run: Run, forward: Forward, data: Prepared[Any, Any], training: TrainingSettings) -> Sequence[int]:
-    """Indices of the training pairs that the run's steps will draw."""
-    settings, count = effective(training, forward), len(data.train)
-    sampler = Sampler(run.seed, settings.batch_size, count, settings.length_window, data.train.lengths)
-    return sampler.drawn(total_steps(settings.max_steps, settings.epochs, settings.batch_size, count))
+def drawn_by(run: Run, forward: Forward, data: Prepared[Any, Any], training: TrainingSettings) -> Sampler:
+    """What will draw the training items of the run's steps."""
+    settings = effective(training, forward)
+    return Sampler(run.seed, settings.batch_size, len(data.train), settings.length_window, data.train.lengths)
+
+
+def steps_of(data: Prepared[Any, Any], training: TrainingSettings) -> int:
+    """Optimiser steps of the run."""
+    return total_steps(training.max_steps, training.epochs, training.batch_size, len(data.train))

@@ -15,10 +15,14 @@ PHASES = ("data", "forward", "backward", "optimiser")
 """What a training step is made of: drawing a batch; then, a micro-batch at a time, forward and backward; then
 clipping and the optimiser's step."""
 
+ROLLOUT_PHASES = ("sample", "score", "judge")
+"""What an iteration of PPO has besides: sampling replies, the reward model, then the passes of policy, critic
+and reference before the first update."""
+
 CLOCK_KEYS = frozenset(
     {"time", "examples_per_second", "tokens_per_second", "tokens_per_second/total"}
     | {"flops_per_second", "mfu", "memory_peak_mb"}
-    | {f"time_share/{phase}" for phase in PHASES}
+    | {f"time_share/{phase}" for phase in (*PHASES, *ROLLOUT_PHASES)}
 )
 """Keys of a training's lines that the machine decides, not the seed; all others repeat to the last bit."""
 

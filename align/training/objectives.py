@@ -16,7 +16,7 @@ from align.packing.forward import Forward
 from align.packing.layout import ReplyGroup
 from align.protocols import PairLoss, ScoreLoss
 from align.training.update import Step
-from align.types import PairLogps, TokenExample, TokenLogps, TokenPair
+from align.types import PairLogps, TokenExample, TokenItem, TokenLogps, TokenPair
 
 
 @dataclass(frozen=True)
@@ -115,14 +115,9 @@ def pair_logps(policy: TokenLogps, reference: TokenLogps | None, *, with_tokens:
     )
 
 
-def grouped(items: Sequence[TokenExample | TokenPair]) -> list[ReplyGroup]:
-    """Each prompt with its replies: chosen, then rejected."""
-    return [
-        ReplyGroup(item.prompt_ids, (item.chosen_ids, item.rejected_ids))
-        if isinstance(item, TokenPair)
-        else ReplyGroup(item.prompt_ids, (item.reply_ids,))
-        for item in items
-    ]
+def grouped(items: Sequence[TokenItem]) -> list[ReplyGroup]:
+    """Each prompt with its replies: of a pair the chosen one, then the rejected."""
+    return [ReplyGroup(item.prompt_ids, item.replies()) for item in items]
 
 
 def margins(items: Sequence[TokenPair], like: Tensor) -> Tensor | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from align.tracking.metrics import PHASES
+from align.tracking.metrics import PHASES, ROLLOUT_PHASES
 from align.types import Work
 
 SMALLEST, LARGEST = 512, {"cpu": 2048, "cuda": 8192}
@@ -59,7 +59,7 @@ def throughput(examples: int, work: Work, seconds: Mapping[str, float], peak: fl
     Args:
         examples: pairs or demonstrations.
         work: tokens, positions and operations.
-        seconds: of each of ``PHASES``.
+        seconds: of each of ``PHASES``, and of ``ROLLOUT_PHASES`` where replies are sampled.
         peak: operations a second that the device reaches, for ``mfu``.
     """
     spent = max(sum(seconds.values()), 1e-9)
@@ -71,7 +71,8 @@ def throughput(examples: int, work: Work, seconds: Mapping[str, float], peak: fl
     if work.flops:
         rates["flops_per_second"] = work.flops / spent
         rates["mfu"] = work.flops / spent / peak
-    return rates | {f"time_share/{phase}": seconds.get(phase, 0.0) / spent for phase in PHASES}
+    shown = [*PHASES, *(phase for phase in ROLLOUT_PHASES if phase in seconds)]
+    return rates | {f"time_share/{phase}": seconds.get(phase, 0.0) / spent for phase in shown}
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:

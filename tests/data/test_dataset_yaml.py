@@ -17,7 +17,8 @@ from align.registry import component
 from align.settings import DatasetSettings
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-NAMES = ["hh_rlhf", "preference", "ultrafeedback", "demonstrations", "records"]
+NAMES = ["hh_rlhf", "preference", "ultrafeedback", "demonstrations", "unpaired", "records"]
+OFFERS = {"demonstrations": "demonstrations", "unpaired": "unpaired"}
 
 
 def composed(name, tmp_path, *overrides):
@@ -48,7 +49,7 @@ def test_it_becomes_settings(name, tmp_path):
     dataset = build(DatasetSettings, values, "dataset")
     assert type(dataset.source) is component("dataset", name)
     assert (dataset.source.path, dataset.bad_rows) == ("a.jsonl", "error")
-    assert dataset.source.offers == ("demonstrations" if name == "demonstrations" else "pairs")
+    assert dataset.source.offers == OFFERS.get(name, "pairs")
 
 
 def test_a_misspelt_option_names_the_near_one(tmp_path):

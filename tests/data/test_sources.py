@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from align.errors import BadRow
-from align.types import Demonstration, Message
+from align.types import Demonstration, Message, UnpairedExample
 from data.demonstrations import Demonstrations
 from data.hh_rlhf import HhRlhf
 from data.preference import Preference
 from data.ultrafeedback import UltraFeedback
+from data.unpaired import Unpaired
 
 
 def user(text):
@@ -179,4 +180,39 @@ def test_demonstrations(values, expected):
 def test_rows_that_are_no_demonstration(values, reason):
     with pytest.raises(BadRow) as bad:
         Demonstrations("x").record(values)
+    assert bad.value.reason == reason
+
+
+@pytest.mark.parametrize(("values", "expected"), DEMONSTRATIONS.values(), ids=DEMONSTRATIONS)
+@pytest.mark.parametrize("desirable", [True, False])
+def test_labelled_replies_are_demonstrations_with_a_label(values, expected, desirable):
+    prompt, reply = expected
+    messages = tuple(Message(**message) for message in prompt)
+    found = Unpaired("x").record({**values, "label": desirable, "id": 7})
+    assert found == UnpairedExample("7", messages, reply, desirable)
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"), [(1, True), (0, False), ("True", True), ("false", False), (" 1 ", True)]
+)
+def test_labels_that_a_table_may_hold(label, expected):
+    assert (
+        Unpaired("x").record({"prompt": "Sky?", "completion": "Blue.", "label": label}).desirable is expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"prompt": "Sky?", "completion": "Blue."}, "missing_key"),
+        ({"prompt": "Sky?", "completion": "Blue.", "label": None}, "null"),
+        ({"prompt": "Sky?", "completion": "Blue.", "label": "good"}, "not_a_label"),
+        ({"prompt": "Sky?", "completion": "Blue.", "label": 0.5}, "not_a_label"),
+        ({"prompt": "Sky?", "completion": "Blue.", "label": 2}, "not_a_label"),
+        ({"label": True}, "missing_key"),
+    ],
+)
+def test_rows_that_are_no_labelled_reply(values, reason):
+    with pytest.raises(BadRow) as bad:
+        Unpaired("x").record(values)
     assert bad.value.reason == reason

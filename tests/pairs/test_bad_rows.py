@@ -251,3 +251,10 @@ def test_a_missing_key_names_the_near_one(read, tmp_path):
 def test_pairs_are_not_made_of_demonstrations(read, tmp_path):
     with pytest.raises(ConfigError, match=r"Datasets that offer pairs: .*hh_rlhf.*preference"):
         read("demonstrations", path=str(tmp_path / "a.jsonl"))
+
+
+def test_labelled_replies_are_made_of_labels_or_pairs_only(read, tmp_path):
+    with pytest.raises(ConfigError, match=r"offers demonstrations, and this stage needs labelled replies or"):
+        read("demonstrations", wants="unpaired", path=str(tmp_path / "a.jsonl"))
+    with pytest.raises(ConfigError, match=r"offers labelled replies, and this stage needs preference pairs"):
+        read("unpaired", path=str(tmp_path / "a.jsonl"))

@@ -175,6 +175,53 @@ def test_pairs_give_each_chosen_reply_once_as_a_demonstration(read, tmp_path):
     assert read.refusals() == [(2, "repeated_demonstration")]
 
 
+def test_a_pair_gives_one_desirable_reply_and_one_undesirable(read, tmp_path):
+    rows = [pair("a", "good", "bad"), pair("a", "bad", "worse")]
+    prepared = read("preference", wants="unpaired", path=write(tmp_path / "a.jsonl", rows), **ALL_TRAIN)
+    found = [prepared.train.text(i) for i in range(4)]
+    assert [(one.reply, one.desirable) for one in found] == [
+        ("good", True),
+        ("bad", False),
+        ("bad", True),
+        ("worse", False),
+    ]
+    assert [one.id.split(":")[1] for one in found] == ["chosen", "rejected"] * 2
+    assert (bytes(prepared.train[0].reply_ids[:-1].tolist()), prepared.train[0].desirable) == (b"good", True)
+    assert read.refusals() == []
+
+
+LABELLED = [
+    {"prompt": "a", "completion": "good", "label": True},
+    {"prompt": "a", "completion": "bad", "label": False},
+    {"prompt": "a", "completion": "good", "label": True},
+    {"prompt": "a", "completion": "bad", "label": True},
+    {"prompt": "b", "completion": "good", "label": True},
+]
+
+
+def test_labelled_replies_come_back_and_repeats_are_refused(read, tmp_path):
+    path = write(tmp_path / "a.jsonl", LABELLED)
+    prepared = read("unpaired", wants="unpaired", path=path, **ALL_TRAIN)
+    found = [(one.reply, one.desirable) for one in map(prepared.train.text, range(3))]
+    assert found == [("good", True), ("bad", False), ("good", True)]
+    assert [one.desirable for one in prepared.train] == [True, False, True]
+    assert read.refusals() == [(3, "duplicate"), (4, "contradiction")]
+
+
+def test_the_desirable_replies_are_demonstrations(read, tmp_path):
+    path = write(tmp_path / "a.jsonl", LABELLED[:2] + LABELLED[4:])
+    prepared = read("unpaired", wants="demonstrations", path=path, bad_rows="error", **ALL_TRAIN)
+    assert [prepared.train.text(i).reply for i in range(2)] == ["good", "good"]
+    assert read.refusals() == [(2, "not_desirable")]
+
+
+def test_the_label_is_part_of_the_content(read, tmp_path):
+    one = read("unpaired", wants="unpaired", path=write(tmp_path / "a.jsonl", LABELLED[:2]), **ALL_TRAIN)
+    turned = [row | {"label": not row["label"]} for row in LABELLED[:2]]
+    other = read("unpaired", wants="unpaired", path=write(tmp_path / "b.jsonl", turned), **ALL_TRAIN)
+    assert one.fingerprint != other.fingerprint
+
+
 def test_the_fingerprint_follows_the_content_only(read, tmp_path):
     rows = [pair("a", "good", "bad"), pair("b", "good", "bad")]
     one = read("preference", path=write(tmp_path / "a.jsonl", rows), **ALL_TRAIN).fingerprint

@@ -73,7 +73,7 @@ def texts(store):
     return [(store.text(i), store[i].chosen_ids.tolist()) for i in range(len(store))]
 
 
-@pytest.mark.parametrize("wants", ["pairs", "demonstrations"])
+@pytest.mark.parametrize("wants", ["pairs", "demonstrations", "unpaired"])
 def test_a_run_is_the_same_with_and_without(job, tmp_path, wants):
     plain, said = job("plain", cache=None, wants=wants)
     first, said_first = job("first", wants=wants)

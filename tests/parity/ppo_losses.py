@@ -47,7 +47,7 @@ def openrlhf(case: Case, out: Outputs) -> Tensor:
         clip_low=p.get("clip_eps_low", 0.2),
         clip_high=p.get("clip_eps_high", 0.2),
         dual_clip=p.get("dual_clip"),
-        ratio="sequence" if sequence else "token",
+        ratio="reply_mean" if sequence else "token",
         weights_NT=weights,
     )
     by_token = p.get("token_level_loss", True) and not sequence
@@ -209,7 +209,7 @@ def trl_grpo(case: Case) -> None:
         clip_low=1.0 if cispo else p["epsilon_low"],  # its epsilon_high is the bound itself, and the only one
         clip_high=p["epsilon_high"] - 1 if cispo else p["epsilon_high"],
         dual_clip=p.get("delta"),
-        ratio="sequence" if sequence else "token",
+        ratio="reply_mean" if sequence else "token",
         form="cispo" if cispo else "clip",
     )
     losses, out = terms.losses_NT, Outputs(case)

@@ -1,4 +1,4 @@
-"""One tiny run of each stage, made once and only read: sft, then reward and dpo from it, then evaluate."""
+"""One tiny run a stage, made once and only read: sft, then reward, dpo and kto from it, then evaluate."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ def reward_run(runs: Path, sft_run: Path) -> Path:
 @pytest.fixture(scope="session")
 def dpo_run(runs: Path, sft_run: Path) -> Path:
     return train("dpo", runs / "dpo", start=sft_run)
+
+
+@pytest.fixture(scope="session")
+def kto_run(runs: Path, sft_run: Path) -> Path:
+    return train("kto", runs / "kto", start=sft_run)
 
 
 @pytest.fixture(scope="session")

@@ -65,7 +65,9 @@ def assert_same_run(broken: Path, whole: Path, when: str) -> None:
     assert not hidden, f"{when}: left behind {hidden}"
 
 
-@pytest.mark.parametrize(("stage", "points"), [("sft", tuple(POINTS)), ("reward", FEW), ("dpo", FEW)])
+@pytest.mark.parametrize(
+    ("stage", "points"), [("sft", tuple(POINTS)), ("reward", FEW), ("dpo", FEW), ("kto", FEW)]
+)
 def test_killed_anywhere_it_resumes_bit_for_bit(
     stage: str, points: tuple[str, ...], tmp_path: Path, sft_run: Path
 ) -> None:

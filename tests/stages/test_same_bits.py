@@ -14,7 +14,8 @@ from align.training import checkpoints
 
 pytestmark = pytest.mark.medium
 
-STAGES = ("sft", "reward", "dpo")
+CUT_AS_YOU_LIKE = ("sft", "reward", "dpo")
+STAGES = (*CUT_AS_YOU_LIKE, "kto")
 Again = Callable[..., Path]
 
 
@@ -57,7 +58,7 @@ def test_another_seed_is_another_run(stage: str, again: Again, request: pytest.F
     assert losses(again(stage, "seed=1")) != losses(first)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", CUT_AS_YOU_LIKE)
 def test_1x8_2x4_and_8x1_agree(stage: str, again: Again, request: pytest.FixtureRequest) -> None:
     """Eight at once, four times two, eight times one: replies of different lengths, padded differently."""
     whole: Path = request.getfixturevalue(f"{stage}_run")

@@ -22,7 +22,7 @@ from align.tracking.metrics import MetricsFile
 from align.training import checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("sft", "reward", "dpo")
+STAGES = ("sft", "reward", "dpo", "kto")
 
 
 def words(stage: str, directory: Path, sft_run: Path) -> list[str]:

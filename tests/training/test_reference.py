@@ -15,8 +15,8 @@ import torch
 
 from align.errors import NonFiniteError
 from align.training import reference as room
-from align.training.reference import ReferenceLogps, pair_key
-from align.types import TokenLogps, TokenPair
+from align.training.reference import ReferenceLogps, item_key
+from align.types import TokenExample, TokenLogps, TokenPair
 
 CPU = torch.device("cpu")
 
@@ -110,7 +110,7 @@ def test_any_other_token_is_another_pair():
         replace(one, prompt_ids=ids(1), chosen_ids=ids(2, 3, 4)),
         replace(one, chosen_ids=ids(3), rejected_ids=ids(4, 5)),
     ]
-    keys = [pair_key(pair) for pair in (one, *others)]
+    keys = [item_key(pair) for pair in (one, *others)]
     assert len(set(keys)) == len(keys)
 
 
@@ -183,3 +183,21 @@ def test_what_is_not_finite_is_refused_and_not_kept(tmp_path: Path):
     with pytest.raises(NonFiniteError, match="the reference gives nan to a token of pair p1"):
         known.fill(pairs(2), range(2), broken, 2, lambda _count: None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_single_replies_lie_beside_pairs(tmp_path: Path):
+    """Of other bytes than a pair of the same prompt, in the same folder; a pair's own are still found."""
+    filled(tmp_path, pairs(5), Model())
+    singles = [TokenExample(one.id, one.prompt_ids, one.chosen_ids) for one in pairs(5)]
+    known = ReferenceLogps(tmp_path, CPU, lambda _line: None)
+    assert known.missing(singles, range(5)) == [0, 1, 2, 3, 4]
+
+    def compute(items: Sequence[TokenExample]) -> TokenLogps:
+        lengths = [len(one.reply_ids) for one in items]
+        mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+        return TokenLogps(-mask.float() * torch.tensor(lengths)[:, None], mask)
+
+    known.fill(singles, range(5), compute, 2, lambda _count: None)
+    assert known(singles).sums_B().tolist() == [-1.0, -4.0, -9.0, -16.0, -25.0]
+    known.missing(pairs(5), range(5))
+    assert_right(known, pairs(5))

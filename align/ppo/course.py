@@ -1,0 +1,279 @@
+"""One iteration of PPO and its kin as a step of the training loop: sample, score, judge, estimate, update.
+
+Legend: B prompts, R replies to each, N = R * B replies, T tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from align.evaluation.compare import distinct
+from align.generation.local import sample_tokens
+from align.models.policy import Policy, evaluating
+from align.packing.forward import Forward
+from align.packing.layout import ReplyGroup
+from align.ppo.actor import Actor
+from align.ppo.estimate import Estimate, Memory, drift, estimate
+from align.ppo.objective import explained_variance
+from align.ppo.rollout import Rollout, by_reply, grouped_replies, in_parts
+from align.ppo.settings import Recipe
+from align.ppo.update import Clipped, Share, cut, mean_of, shuffled
+from align.protocols import Scorer
+from align.settings import SamplingSettings, TrainingSettings
+from align.training.course import Course
+from align.training.guards import require_finite_scores
+from align.training.sampler import Sampler, total_steps
+from align.training.state import Trained
+from align.training.update import Items, Taken, update
+from align.types import Outlook, Prompt, SampledReply, TokenExample, TokenLogps, Work
+
+TokenIds = NDArray[np.int32]
+Lap = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The prompts of the training split, as messages and as tokens cut to leave room for a reply."""
+
+    prompts: Sequence[Prompt]
+    ids: Sequence[TokenIds]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+
+@dataclass
+class Iterations(Course):
+    """``training.batch_size`` prompts a step, sampled, scored, and trained on for some epochs."""
+
+    policy: Policy
+    actor: Actor
+    reference: Callable[[], AbstractContextManager[Forward]] | None
+    """Opens the reference for a pass over a rollout; None where nothing asks it."""
+    scorer: Scorer
+    questions: Questions
+    demonstrations: Items[TokenExample] | None
+    """What ``objective.ptx_coef`` imitates."""
+    recipe: Recipe
+    sampling: SamplingSettings
+    training: TrainingSettings
+    seed: int
+    memory: Memory
+    _last: Rollout | None = field(default=None, repr=False)
+
+    @property
+    def total(self) -> int:
+        """``training.max_steps`` iterations, or what ``training.epochs`` over the prompts take."""
+        settings = self.training
+        return total_steps(settings.max_steps, settings.epochs, settings.batch_size, self.items)
+
+    @property
+    def items(self) -> int:
+        """Prompts of the training split."""
+        return len(self.questions)
+
+    def take(self, step: int, trained: Trained, lap: Lap) -> Taken:
+        """One iteration."""
+        drawn = Sampler(self.seed, self.training.batch_size, self.items).batch(step)
+        order = shuffled(len(drawn))
+        lap("data")
+        replies = self._sample(drawn, step)
+        lap("sample")
+        scores = self._score(drawn, replies)
+        lap("score")
+        rollout = self._judge(drawn, replies, scores, order)
+        lap("judge")
+        recipe, kl_coef = self.recipe, self.memory.kl.coef
+        found = estimate(rollout, self.memory, recipe.score, recipe.kl, recipe.advantage)
+        taken = self._update(step, trained, rollout, found, order, lap)
+        self.memory = found.memory
+        metrics = {**_looks(rollout, found, recipe, self.scorer), "kl_coef": (kl_coef, 1.0)}
+        return Taken({**taken.metrics, **metrics}, taken.work)
+
+    def state(self) -> Mapping[str, Any]:
+        """The KL coefficient and the moments of the scores."""
+        return self.memory.plain()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """See ``Course``."""
+        self.memory = self.memory.restored(state)
+
+    def _sample(self, drawn: Sequence[int], step: int) -> list[SampledReply]:
+        ids = [self.questions.ids[index] for index in drawn] * self.recipe.rollout.replies
+        # follows from the run's seed and the step: a resumed run samples the same
+        seed = int(np.random.SeedSequence((self.seed, step)).generate_state(1)[0])
+        return sample_tokens(self.policy, ids, self.sampling, seed)
+
+    def _score(self, drawn: Sequence[int], replies: Sequence[SampledReply]) -> Tensor:
+        prompts = [self.questions.prompts[index] for index in drawn] * self.recipe.rollout.replies
+        scores = self.scorer.score(prompts, [reply.text for reply in replies])
+        require_finite_scores(scores, [f"prompt {index}" for index in drawn] * self.recipe.rollout.replies)
+        return torch.tensor(scores, dtype=torch.float32, device=self.policy.device)
+
+    def _judge(
+        self, drawn: Sequence[int], replies: Sequence[SampledReply], scores_N: Tensor, order: Sequence[int]
+    ) -> Rollout:
+        """What policy, critic and reference say of the replies before the first update."""
+        device = self.policy.device
+        groups = grouped_replies(
+            [self.questions.ids[index] for index in drawn], replies, self.recipe.rollout.replies
+        )
+        own = self._own_outlook(groups, replies, order)
+        reference = None
+        if self.reference is not None:
+            with self.reference() as forward, torch.no_grad():
+                parts = [
+                    (rows, forward.logps(some, self.actor.temperature).logps_BT)
+                    for rows, some in self._parts(groups, order)
+                ]
+            reference = TokenLogps(in_parts(parts, own.logps), own.logps.mask_BT)
+        ended = torch.tensor([reply.ended for reply in replies], device=device)
+        return Rollout(groups, tuple(replies), scores_N, ended, own.logps, reference, own.values_BT)
+
+    def _own_outlook(
+        self, groups: Sequence[ReplyGroup], replies: Sequence[SampledReply], order: Sequence[int]
+    ) -> Outlook:
+        """Log-probabilities and values (N, T): those of sampling where they are asked for and known."""
+        device, critic = self.policy.device, self.recipe.critic
+        sampled = [reply.logps for reply in replies if reply.logps is not None]
+        heard = [reply.values for reply in replies if reply.values is not None]
+        known = self.recipe.rollout.old_logps == "sampled" and len(sampled) == len(replies)
+        if known and (critic is None or len(heard) == len(replies)):
+            values_NT = by_reply(heard, device).logps_BT if heard else None
+            return Outlook(by_reply(sampled, device), values_NT)
+        model = self.actor.model
+        with torch.no_grad(), evaluating(model):
+            looks = [(rows, self.actor.look(some)) for rows, some in self._parts(groups, order)]
+        like = by_reply([np.zeros(len(reply.token_ids), np.float32) for reply in replies], device)
+        logps_NT = in_parts([(rows, look.logps.logps_BT) for rows, look in looks], like)
+        values = [(rows, look.values_BT) for rows, look in looks if look.values_BT is not None]
+        logps = by_reply(sampled, device) if known else TokenLogps(logps_NT, like.mask_BT)
+        return Outlook(logps, in_parts(values, like) if values else None)
+
+    def _parts(
+        self, groups: Sequence[ReplyGroup], order: Sequence[int]
+    ) -> list[tuple[list[int], list[ReplyGroup]]]:
+        """The micro-batches of the first epoch: rows of the rollout, and their groups.
+
+        In the very layout of the update, so that the first minibatch's ratio is 1 to the last bit.
+        """
+        count, replies = len(groups), self.recipe.rollout.replies
+        parts = [
+            micro
+            for minibatch in cut(order, self.recipe.objective.minibatches)
+            for micro in _micro_batches(minibatch, self.training.micro_batch_size)
+        ]
+        return [
+            ([reply * count + one for reply in range(replies) for one in part], [groups[one] for one in part])
+            for part in parts
+        ]
+
+    def _update(
+        self,
+        step: int,
+        trained: Trained,
+        rollout: Rollout,
+        found: Estimate,
+        order: Sequence[int],
+        lap: Lap,
+    ) -> Taken:
+        settings = self.recipe.objective
+        sums: dict[str, tuple[float, float]] = {}
+        work, updates, stop = Work(), 0, False
+        for epoch in range(settings.epochs):
+            passing = order if epoch == 0 else shuffled(len(order))
+            for minibatch in cut(passing, settings.minibatches):
+                shares = self._shares(minibatch, step, updates)
+                objective = Clipped(
+                    actor=self.actor,
+                    rollout=rollout,
+                    advantages=found.advantages,
+                    objective=settings,
+                    kl=self.recipe.kl,
+                    kl_coef=self.memory.kl.coef,
+                    critic=self.recipe.critic,
+                    length=self.sampling.max_new_tokens,
+                    minibatch=shares,
+                    untouched=updates == 0,
+                )
+                taken = update(
+                    objective,
+                    shares,
+                    parameters=trained.parameters,
+                    optimiser=trained.optimiser,
+                    micro_batch_size=self.training.micro_batch_size or len(shares),
+                    max_grad_norm=self.training.max_grad_norm,
+                    step=step,
+                    ids=[f"prompt {one}" for one in minibatch],
+                    lap=lap,
+                )
+                updates += 1
+                for name, (value, count) in taken.metrics.items():
+                    before, counted = sums.get(name, (0.0, 0.0))
+                    sums[name] = (before + value, counted + count)
+                work = work if taken.work is None else work + taken.work
+                moved = mean_of(taken.metrics, "policy/approx_kl")
+                stop = settings.target_kl is not None and moved > settings.target_kl
+                if stop:
+                    break
+            if stop:
+                break
+        return Taken({**sums, "updates": (float(updates), 1.0)}, work)
+
+    def _shares(self, minibatch: Sequence[int], step: int, updates: int) -> list[Share]:
+        if not self.recipe.objective.ptx_coef or self.demonstrations is None:
+            return [Share(one) for one in minibatch]
+        steps_an_iteration = self.recipe.objective.epochs * self.recipe.objective.minibatches
+        sampler = Sampler(self.seed, len(minibatch), len(self.demonstrations))
+        imitated = sampler.batch((step - 1) * steps_an_iteration + updates + 1)
+        return [
+            Share(one, self.demonstrations[index]) for one, index in zip(minibatch, imitated, strict=True)
+        ]
+
+
+def _micro_batches(minibatch: Sequence[int], size: int | None) -> list[list[int]]:
+    width = size or len(minibatch)
+    return [list(minibatch[start : start + width]) for start in range(0, len(minibatch), width)]
+
+
+def _looks(
+    rollout: Rollout, found: Estimate, recipe: Recipe, scorer: Scorer
+) -> dict[str, tuple[float, float]]:
+    """What a line of metrics says of a rollout: sums over replies (or tokens), and their number."""
+    scores_N, mask_NT = rollout.scores_N, rollout.mask_NT
+    replies, tokens = float(len(scores_N)), float(mask_NT.sum())
+    advantages = found.advantages.advantages_NT[mask_NT]
+    looks = {
+        "rollout/score": (float(scores_N.sum()), replies),
+        "rollout/score_std": (float(scores_N.std(correction=0)), 1.0),
+        "rollout/reward": (float(found.rewards_NT.sum()), replies),
+        "rollout/entropy": (-float(rollout.old.logps_BT.sum()), tokens),
+        "rollout/length": (tokens, replies),
+        "rollout/ended": (float(rollout.ended_N.sum()), replies),
+        "rollout/distinct_2": (distinct("", [one.token_ids for one in rollout.replies], 2).value, 1.0),
+        "advantages/mean": (float(advantages.mean()), 1.0),
+        "advantages/std": (float(advantages.std(correction=0)), 1.0),
+    }
+    if rollout.reference is not None:
+        looks["rollout/kl"] = (float(drift(rollout).sum()), replies)
+    if recipe.rollout.replies > 1:
+        equal = scores_N.view(recipe.rollout.replies, -1).std(0, correction=0) == 0
+        looks["rollout/equal_groups"] = (float(equal.sum()), float(len(equal)))
+    if rollout.values_NT is not None:
+        variance = explained_variance(rollout.values_NT, found.advantages.returns_NT, mask_NT)
+        looks["value/explained_variance"] = (variance, 1.0)
+        looks["value/mean"] = (float(rollout.values_NT[mask_NT].sum()), tokens)
+    bounds = getattr(scorer, "score_range", None)
+    if bounds is not None and not any(map(math.isnan, bounds)):
+        outside = (scores_N < bounds[0]) | (scores_N > bounds[1])
+        looks["rollout/score_outside"] = (float(outside.sum()), replies)
+    return looks

@@ -1,0 +1,66 @@
+"""Proximal policy optimisation with a learnt critic (Schulman et al. 2017; Ouyang et al. 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from align.ppo.settings import (
+    CriticSettings,
+    GaeSettings,
+    KlSettings,
+    ObjectiveSettings,
+    Recipe,
+    RolloutSettings,
+    ScoreSettings,
+)
+from align.protocols import RewardModel
+from align.settings import (
+    AdapterSettings,
+    AlarmSettings,
+    DatasetSettings,
+    EvaluationSettings,
+    ModelSettings,
+    SamplingSettings,
+    TrainingSettings,
+)
+from align.stages._recipe import refuse_misfits
+
+if TYPE_CHECKING:
+    from align.run import Run
+
+__all__ = ["Ppo"]
+
+
+@dataclass(frozen=True)
+class Ppo:
+    """``stage=ppo``: a policy from a reward, by its own replies; its reference is its start."""
+
+    model: ModelSettings
+    adapter: AdapterSettings
+    dataset: DatasetSettings
+    reward: RewardModel
+    sampling: SamplingSettings
+    training: TrainingSettings
+    alarms: AlarmSettings
+    rollout: RolloutSettings
+    score: ScoreSettings
+    kl: KlSettings
+    advantage: GaeSettings
+    objective: ObjectiveSettings
+    critic: CriticSettings
+    evaluation: EvaluationSettings
+
+    def __post_init__(self) -> None:
+        refuse_misfits(self)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The settings of an iteration."""
+        return Recipe(self.rollout, self.score, self.kl, self.advantage, self.objective, self.critic)
+
+    def execute(self, run: Run) -> None:
+        """Writes ``model/``, and what unseen prompts' replies score before and after to results.json."""
+        from align.stages._rollouts import optimise
+
+        optimise(run, self)

@@ -1,0 +1,64 @@
+"""REINFORCE against the mean of a prompt's other replies (RLOO, Ahmadian et al. 2024)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from align.ppo.settings import (
+    GroupSettings,
+    KlSettings,
+    ObjectiveSettings,
+    Recipe,
+    RolloutSettings,
+    ScoreSettings,
+)
+from align.protocols import RewardModel
+from align.settings import (
+    AdapterSettings,
+    AlarmSettings,
+    DatasetSettings,
+    EvaluationSettings,
+    ModelSettings,
+    SamplingSettings,
+    TrainingSettings,
+)
+from align.stages._recipe import refuse_misfits
+
+if TYPE_CHECKING:
+    from align.run import Run
+
+__all__ = ["Rloo"]
+
+
+@dataclass(frozen=True)
+class Rloo:
+    """``stage=rloo``: a policy from a reward, by its own replies, without a critic."""
+
+    model: ModelSettings
+    adapter: AdapterSettings
+    dataset: DatasetSettings
+    reward: RewardModel
+    sampling: SamplingSettings
+    training: TrainingSettings
+    alarms: AlarmSettings
+    rollout: RolloutSettings
+    score: ScoreSettings
+    kl: KlSettings
+    advantage: GroupSettings
+    objective: ObjectiveSettings
+    evaluation: EvaluationSettings
+
+    def __post_init__(self) -> None:
+        refuse_misfits(self)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The settings of an iteration."""
+        return Recipe(self.rollout, self.score, self.kl, self.advantage, self.objective, None)
+
+    def execute(self, run: Run) -> None:
+        """Writes ``model/``, and what unseen prompts' replies score before and after to results.json."""
+        from align.stages._rollouts import optimise
+
+        optimise(run, self)
