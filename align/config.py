@@ -109,7 +109,8 @@ def section(cls: type, values: Any, key: str, problems: Problems) -> Any:
     arguments: dict[str, Any] = {}
     if rest is not None:
         own = {name: values[name] for name in unknown}
-        arguments[rest] = value_of(get_args(hints[rest])[0], own, key, problems, siblings=list(hints))
+        siblings = [name for name in hints if name != rest]
+        arguments[rest] = value_of(get_args(hints[rest])[0], own, key, problems, siblings)
     else:
         for name in unknown:
             problems.add(_join(key, name), unknown_key(name, list(hints)))
@@ -154,7 +155,10 @@ def value_of(hint: Any, value: Any, key: str, problems: Problems, siblings: list
         if not isinstance(value, Mapping):
             problems.add(key, f"takes name: value entries, got {value!r}")
             return None
-        return {name: value_of(arguments[1], one, _join(key, name), problems) for name, one in value.items()}
+        return {
+            name: value_of(arguments[1], _named(arguments[1], name, one), _join(key, name), problems)
+            for name, one in value.items()
+        }
     if dataclasses.is_dataclass(hint):
         return section(typing.cast(type, hint), value, key, problems)
     return _scalar(hint, value, key, problems)
@@ -192,10 +196,19 @@ def _component(group: str, value: Any, key: str, problems: Problems, siblings: l
         problems.add(key, str(error))
         return None
     names = list(field_types(cls))
-    choices = names + [sibling for sibling in siblings if sibling != "source"]
+    choices = names + siblings
     for stray in (name for name in own if name not in names):
         problems.add(_join(key, stray), unknown_key(stray, choices))
     return section(cls, {name: one for name, one in own.items() if name in names}, key, problems)
+
+
+def _named(hint: Any, key: str, value: Any) -> Any:
+    """An entry that is a component is named by its key, where it has no name of its own."""
+    is_component = hint in GROUP_OF_PROTOCOL or (
+        dataclasses.is_dataclass(hint)
+        and any(_is_rest(one) for one in field_types(typing.cast(type, hint)).values())
+    )
+    return {"name": key, **value} if is_component and isinstance(value, Mapping) else value
 
 
 def unknown_key(name: str, choices: list[str]) -> str:

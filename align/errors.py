@@ -43,6 +43,12 @@ class ModelError(AlignError, RuntimeError):
     exit_code = 4
 
 
+class ServerError(AlignError, ConnectionError):
+    """A model behind a server cannot be reached, refuses what it is asked, or answers what cannot be read."""
+
+    exit_code = 4
+
+
 class CheckpointError(AlignError, RuntimeError):
     """No checkpoint is whole, or one does not fit the run that wants to continue from it."""
 
@@ -59,6 +65,12 @@ class OutOfMemoryError(AlignError, MemoryError):
     """The device ran out of memory; the message says which settings to lower."""
 
     exit_code = 7
+
+
+class AlarmError(AlignError):
+    """An alarm was raised under ``alarms=stop``: the step was finished and saved."""
+
+    exit_code = 8
 
 
 class Terminated(AlignError):

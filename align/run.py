@@ -47,9 +47,7 @@ class Run:
     config_yaml: str = ""
     """The same as text, written to config.yaml."""
     command: Sequence[str] = ()
-    cache: Path = field(
-        default_factory=lambda: cache_folder(os.environ.get("ALIGN_CACHE") or RunSettings.cache)
-    )
+    cache: Path = field(default_factory=lambda: user_cache())
     """What is computed once and kept for later runs; whoever writes there makes its folder."""
     is_step: bool = False
     """Whether a pipeline runs it, which prints the summary at its end."""
@@ -189,7 +187,7 @@ class Run:
         return bool(differences(found.get("config", {}), self.config))
 
 
-_NOT_PART_OF_THE_WORK = ("run", "resume", "tracking")
+_NOT_PART_OF_THE_WORK = ("run", "resume", "tracking", "alarms")
 """Sections that may change between a run and its continuation."""
 
 _JUDGED_ELSEWHERE = ("training", "steps")
@@ -241,6 +239,11 @@ def cache_folder(text: str) -> Path:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
         raise ConfigError(f"run.cache={text}: {error}; give run.cache=DIR, or set ALIGN_CACHE") from error
+
+
+def user_cache() -> Path:
+    """``run.cache`` where nobody gives one: ``ALIGN_CACHE``, or a folder in the user's home."""
+    return cache_folder(os.environ.get("ALIGN_CACHE") or RunSettings.cache)
 
 
 def read_record(directory: Path) -> dict[str, Any] | None:

@@ -171,6 +171,15 @@ def test_paths_may_hold_the_sign_that_sweeps_put_into_their_folders() -> None:
     ]
 
 
+def test_a_list_of_paths_may_hold_that_sign_too() -> None:
+    typed = ["stage=evaluate", "model.path=a", "reference.path=b", "reward=ensemble"]
+    for text in ("[runs/seed=1, runs/b]", "['runs/seed=1',runs/b]"):
+        run = run_from([*typed, f"reward.paths={text}"], [])
+        assert run.stage.reward.paths == ("runs/seed=1", "runs/b")  # type: ignore[attr-defined]
+    swept = ["reward.paths=[runs/seed=1,runs/b]", "seed=1,2"]
+    assert [job[0] for job in combinations(swept)] == swept[:1] * 2
+
+
 def test_every_component_has_its_yaml_and_every_yaml_its_component() -> None:
     for group in registry.PACKAGES:
         assert choices(group) == registry.known(group), group

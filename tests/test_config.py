@@ -9,6 +9,7 @@ import pytest
 
 from align.config import Range, build
 from align.errors import ConfigError
+from align.protocols import PairLoss
 from align.settings import DatasetSettings, ModelSettings, TrainingSettings
 
 
@@ -93,6 +94,23 @@ def test_a_source_takes_the_keys_that_its_rules_do_not() -> None:
     assert built.source.seed == 7  # type: ignore[attr-defined]
     text = message({"name": "toy", "bad_row": "error"}, DatasetSettings)
     assert "bad_row: there is no such option. Did you mean 'bad_rows'?" in text
+
+
+def test_an_entry_that_is_a_component_is_named_by_its_key() -> None:
+    @dataclass(frozen=True)
+    class Many:
+        losses: dict[str, PairLoss]
+        inner: dict[str, Inner]
+
+    Many.__annotations__ = {"losses": dict[str, PairLoss], "inner": dict[str, Inner]}
+    values = {"losses": {"ipo": {}, "mine": {"name": "dpo", "beta": 0.3}}, "inner": {"a": {"rate": 1}}}
+    built = build(Many, values)
+    assert [type(loss).__name__ for loss in built.losses.values()] == ["Ipo", "Dpo"]
+    assert built.losses["mine"].beta == 0.3  # type: ignore[attr-defined]
+    assert built.inner == {"a": Inner(1.0)}
+    text = message({"losses": {"ipoo": {}, "dpo": 3}, "inner": {}}, Many)
+    assert "losses.ipoo: no loss named 'ipoo' in align/losses/. Did you mean 'ipo'?" in text
+    assert "losses.dpo: takes a section with a name out of: " in text
 
 
 def test_an_unknown_component_lists_the_known_ones() -> None:

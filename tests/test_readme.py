@@ -12,6 +12,7 @@ from align.compose import combinations, run_from
 
 REPO = Path(__file__).resolve().parent.parent
 PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "experiments").rglob("*.md"))]
+PAGES += sorted((REPO / "align").rglob("*.md"))
 PREFIX = ["python", "-m", "align"]
 
 

@@ -79,17 +79,23 @@ def expected_best(scores: ArrayLike, n: int, values: ArrayLike | None = None) ->
 
 
 def pool_kl(scores: ArrayLike, n: int) -> float:
-    """KL(best of n || base) where the base draws each reply of the pool alike: sum of p log(P p).
+    """KL(best of n || base) of a base policy that gives each reply of the pool the same probability.
 
-    Near ``best_of_n_kl`` for a large pool of distinct scores; below it with ties. All-equal scores give 0.
+    Exact: the sum over scores of p log(p / q), with q a score's share of the pool and p what n independent
+    draws make of it, F^n - F_below^n. Distinct scores give ``best_of_n_kl`` to 1e-4 while n is under 3 % of
+    the pool; ties give less, scores that are all alike 0.
 
     Raises:
-        DataError: as ``chances``.
-        NonFiniteError: as ``chances``.
+        DataError: no scores, or n below 1.
+        NonFiniteError: a score is NaN or infinite.
     """
-    weights = chances(scores, n)
-    kept = weights[weights > 0]
-    return math.fsum(kept * np.log(kept * len(weights)))
+    pool = finite(scores, "best of n")
+    _at_least_one(n)
+    _, sizes = np.unique(pool, return_counts=True)
+    shares = sizes / len(pool)
+    kept = np.diff(np.append(0.0, np.cumsum(sizes) / len(pool)) ** n)
+    drawn = kept > 0  # far below the top, F^n underflows
+    return math.fsum(kept[drawn] * np.log(kept[drawn] / shares[drawn]))
 
 
 def _at_least_one(n: int) -> None:

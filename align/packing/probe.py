@@ -69,7 +69,7 @@ def open_forward(
                 f"give training.attention=auto, which takes what can"
             )
         say(f"note: pairs are padded, not packed ({'; '.join(reasons)}): slower, the same numbers")
-    return Padded(model, pad_id, _cost(model, _windows(whole)), dtype)
+    return Padded(model, pad_id, _cost(model, promised_windows(whole)), dtype)
 
 
 def _candidates(attention: Attention, device: torch.device, dtype: torch.dtype) -> tuple[str, ...]:
@@ -81,32 +81,32 @@ def _candidates(attention: Attention, device: torch.device, dtype: torch.dtype) 
 def _packed(model: Any, kernel: str, pad_id: int, dtype: torch.dtype) -> Packed:
     """Raises ``CannotPack``; the model then attends as it did before."""
     whole = transformers_model(model)
-    _refuse_by_shape(model, whole)
-    groups = _made_up(whole, seed=0)
+    refuse_by_shape(model, whole)
+    groups = made_up(whole, seed=0)
     # the flash kernel takes half precision only; the others show their numbers best in float32
     precision = dtype if kernel == "varlen" else torch.float32
     expected = _plain_hidden(whole, groups, pad_id, precision)
     elsewhere = [
         ReplyGroup(other.prompt_ids, one.replies)
-        for one, other in zip(groups, _made_up(whole, seed=1), strict=True)
+        for one, other in zip(groups, made_up(whole, seed=1), strict=True)
     ]
-    change = _apart(expected, _plain_hidden(whole, elsewhere, pad_id, precision))
+    change = apart_by(expected, _plain_hidden(whole, elsewhere, pad_id, precision))
     before = whole.config._attn_implementation
     try:
         with quiet():
             set_attention(whole, kernel)
         windows = _compare(whole, groups, expected, change, precision)
-        head = _checked_head(model, whole, groups)
+        head = checked_head(model, whole, groups)
     except CannotPack:
         whole.set_attn_implementation(before)
         raise
     except Exception as error:  # whatever a foreign architecture raises, it means that packing is not for it
         whole.set_attn_implementation(before)
-        raise CannotPack(f"refuses packed rows ({type(error).__name__}: {_first_line(error)})") from error
+        raise CannotPack(f"refuses packed rows ({type(error).__name__}: {first_line(error)})") from error
     return Packed(model, head, _cost(model, windows), dtype)
 
 
-def _refuse_by_shape(model: Any, whole: Any) -> None:
+def refuse_by_shape(model: Any, whole: Any) -> None:
     """What numbers on a few tokens could not show."""
     if isinstance(model, LastTokenScores) and not reads_last_token(whole):
         raise CannotPack("pools all tokens of a text into its score")
@@ -117,7 +117,7 @@ def _refuse_by_shape(model: Any, whole: Any) -> None:
         raise CannotPack("keeps its layers where nobody can call them alone")
 
 
-def _made_up(whole: Any, seed: int) -> list[ReplyGroup]:
+def made_up(whole: Any, seed: int) -> list[ReplyGroup]:
     """Two groups of two replies of made-up tokens."""
     config = whole.config.get_text_config()
     room = min(PROBE_TOKENS, longest_input(config) or PROBE_TOKENS)
@@ -166,20 +166,20 @@ def _compare(
     so that a token that sees too much or too little is found in any model that looks at its prompt.
     """
     found, layout = _packed_hidden(whole, groups, dtype)
-    apart, scale = _apart(found, expected), float(expected.abs().max())
+    apart, scale = apart_by(found, expected), float(expected.abs().max())
     share, rounding = (0.01, 1e-5) if dtype == torch.float32 else (0.1, 0.02)
     if not apart <= max(share * change, rounding * scale):
         raise CannotPack(
             f"gives other hidden states for packed rows than for padded ones: {apart:.1e} apart, where "
             f"another prompt changes them by {change:.1e}"
         )
-    windows, promised = list(layout.windows.values()), _windows(whole)
+    windows, promised = list(layout.windows.values()), promised_windows(whole)
     if sorted(map(str, windows)) != sorted(map(str, promised)):
         raise CannotPack(f"does not tell its attention how far back to look ({promised} in its config)")
     return windows
 
 
-def _checked_head(model: Any, whole: Any, groups: list[ReplyGroup]) -> Head | None:
+def checked_head(model: Any, whole: Any, groups: list[ReplyGroup]) -> Head | None:
     """The output head, once it gives the model's own logits."""
     if isinstance(model, LastTokenScores):
         return None
@@ -190,12 +190,12 @@ def _checked_head(model: Any, whole: Any, groups: list[ReplyGroup]) -> Head | No
     with torch.no_grad(), evaluating(whole):
         hidden = getattr(whole, whole.base_model_prefix)(input_ids=ids, use_cache=False).last_hidden_state
         logits = whole(input_ids=ids, use_cache=False).logits
-        if _apart(head(hidden), logits) > 1e-5 * float(logits.abs().max()):
+        if apart_by(head(hidden), logits) > 1e-5 * float(logits.abs().max()):
             raise CannotPack("makes more of its logits than its output head and the caps that we know")
     return head
 
 
-def _windows(whole: Any) -> list[int | None]:
+def promised_windows(whole: Any) -> list[int | None]:
     """How far back each layer looks, by the config."""
     text = whole.config.get_text_config()
     window = getattr(text, "sliding_window", None)
@@ -213,9 +213,9 @@ def _cost(model: Any, windows: list[int | None]) -> Cost:
     return cost_of(whole, head, windows, scores=scores)
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
+def apart_by(one: Tensor, other: Tensor) -> float:
     return float((one - other).abs().max()) if one.shape == other.shape else float("inf")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error).splitlines() or ["no message"])[0]

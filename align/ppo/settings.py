@@ -47,7 +47,7 @@ class ScoreSettings:
     """Size of that, in the reward's unit."""
     normalise: Literal["none", "scale", "standard"] = "none"
     """``scale`` divides by the running standard deviation of all scores so far, ``standard`` takes their
-    running mean off, too."""
+    running mean off, too: a critic that starts at zero is then right on average (Ziegler et al. 2019)."""
     clip: Positive | None = None
     """Scores are kept within plus and minus this, after they were normalised."""
 

@@ -25,6 +25,8 @@ WORDS = (
     (r"implicit/accuracy", "pairs ordered right by its own logps"),
     (r"implicit/ties", "pairs it holds alike"),
     (r"implicit/margin", "its implicit reward margin"),
+    (r"alarms", "alarms raised"),
+    (r"alarms/(.+)", r"alarms raised: \1"),
 )
 """The part of a metric's name after the slash, and what a person reads, in the order of the table.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from align.alarms.watch import counted
 from align.distributed.device import compute_dtype, device
 from align.errors import DataError
 from align.evaluation.accuracy import accuracy
@@ -20,10 +21,10 @@ from align.packing.probe import open_forward
 from align.pairs.prepare import Prepared, prepare
 from align.pairs.read import Wants, texts
 from align.pairs.store import TokenStore
-from align.protocols import PairLoss
+from align.protocols import PairLoss, RewardModel, Scorer
 from align.report.console import say
 from align.run import Run
-from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
+from align.settings import AdapterSettings, AlarmSettings, DatasetSettings, ModelSettings, TrainingSettings
 from align.training.course import Batches
 from align.training.determinism import seed_everything
 from align.training.loop import train
@@ -69,6 +70,29 @@ def _note_model(run: Run, model: ModelSettings, chat: ChatFormat, role: str = "m
         run.note_input("chat_template", None, chat.template_fingerprint())
 
 
+def open_reward(run: Run, reward: RewardModel) -> Scorer:
+    """A reward ready to score, with every model and file that it is made of noted in run.json."""
+    for role, path in _paths_of(reward, "reward"):
+        run.note_input(role, path)
+    return reward.prepare(run.cache)
+
+
+def _paths_of(component: Any, role: str) -> Iterator[tuple[str, str]]:
+    """What a reward reads, by role: ``reward``, a member's ``reward.0``, a part's ``reward.helpful``."""
+    for field in fields(component):
+        value = getattr(component, field.name)
+        if field.name in ("path", "template") and value is not None:
+            yield role, str(value)
+        elif field.name == "paths":
+            yield from ((f"{role}.{i}", one) for i, one in enumerate(value))
+        elif is_dataclass(value):
+            yield from _paths_of(value, role)
+        elif isinstance(value, dict):
+            for name, one in value.items():
+                if is_dataclass(one):
+                    yield from _paths_of(one, f"{role}.{name}")
+
+
 def prepare_data(
     run: Run,
     dataset: DatasetSettings,
@@ -111,19 +135,25 @@ def fit(
     model: Any,
     objective: Imitation | Scoring | Preference | Unpaired,
     data: Prepared[Any, Any],
+    alarms: AlarmSettings,
     validate: Callable[[], float] | None = None,
-) -> None:
-    """Trains the model on the training split; early stopping looks at the validation split."""
-    counted = effective(settings, objective.forward)
-    train(
+) -> list[Result]:
+    """Trains the model on the training split; early stopping looks at the validation split.
+
+    Returns ``<stage>/alarms``, for results.json.
+    """
+    own = effective(settings, objective.forward)
+    summary = train(
         run=run,
-        settings=counted,
+        settings=own,
         model=model,
-        course=Batches(objective, data.train, lambda item: str(item.id), counted, run.seed),
+        course=Batches(objective, data.train, lambda item: str(item.id), own, run.seed),
+        alarms=alarms,
         validate=validate if len(data.validation) else None,
         device=device(),
         fingerprint=input_hashes(run),
     )
+    return counted(run.stage_name, summary.alarms, summary.watched)
 
 
 def input_hashes(run: Run) -> dict[str, str]:

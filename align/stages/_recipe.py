@@ -9,6 +9,7 @@ from align.ppo.settings import GroupSettings, Recipe
 from align.protocols import RewardModel
 from align.settings import (
     AdapterSettings,
+    AlarmSettings,
     DatasetSettings,
     EvaluationSettings,
     ModelSettings,
@@ -37,6 +38,9 @@ class SamplingStage(Protocol):
 
     @property
     def training(self) -> TrainingSettings: ...
+
+    @property
+    def alarms(self) -> AlarmSettings: ...
 
     @property
     def evaluation(self) -> EvaluationSettings: ...

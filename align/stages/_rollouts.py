@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
+from align.alarms.watch import counted
 from align.distributed.device import device
 from align.errors import DataError, ModelError
 from align.evaluation.compare import Answers, sample_rows
@@ -56,17 +57,19 @@ def optimise(run: Run, stage: RolloutStage) -> None:
         seed=run.seed,
         memory=first_memory(stage.recipe.kl),
     )
-    train(
+    summary = train(
         run=run,
         settings=replace(stage.training, length_window=1),  # batches are of prompts: nothing is padded
         model=actor.model,
         course=course,
+        alarms=stage.alarms,
         device=device(),
         fingerprint=input_hashes(run),
     )
     save_policy(policy, run.directory / "model")
     run.offer_model()
-    report(run, stage, policy, scorer)
+    raised = counted(run.stage_name, summary.alarms, summary.watched)
+    report(run, stage, policy, scorer, raised)
 
 
 def _actor(run: Run, stage: RolloutStage, policy: Policy, forward: Forward) -> Actor:
@@ -131,7 +134,7 @@ def _imitated(
     return prepare(stage.dataset, policy.chat, length, run.directory, "demonstrations", cache=run.cache).train
 
 
-def report(run: Run, stage: SamplingStage, policy: Policy, scorer: Scorer) -> None:
+def report(run: Run, stage: SamplingStage, policy: Policy, scorer: Scorer, raised: Sequence[Result]) -> None:
     """The policy beside the one it started from, on the same unseen prompts, as it was trained: at the
     temperature of the rollouts and by the reward that was optimised."""
     training_figure(run.directory, run.directory / "figures" / "training.png")
@@ -139,7 +142,7 @@ def report(run: Run, stage: SamplingStage, policy: Policy, scorer: Scorer) -> No
         unseen = read_prompts(stage.dataset, "test", run.directory, stage.evaluation.prompts).prompts
     except DataError:
         say("note: the test split is empty, nothing is measured on unseen prompts; dataset.test_fraction")
-        run.write_results([])
+        run.write_results(raised)
         return
     with policy.reference() as model:
         start = replace(policy, model=model)
@@ -148,7 +151,7 @@ def report(run: Run, stage: SamplingStage, policy: Policy, scorer: Scorer) -> No
     rows = sample_rows(unseen, (before, after), "reward")
     write_samples(run.directory / "samples.jsonl", rows)
     run.tracker.table("samples", [flat(row) for row in rows])
-    results = _gained(run.stage_name, before, after, unseen)
+    results = [*_gained(run.stage_name, before, after, unseen), *raised]
     run.write_results(results)
     if not run.is_step:
         places = {"model": run.directory / "model", "results": run.directory / "results.json"}

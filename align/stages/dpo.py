@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from align.pairs.read import refuse_demonstrations
 from align.protocols import PairLoss
-from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
+from align.settings import AdapterSettings, AlarmSettings, DatasetSettings, ModelSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,12 +28,13 @@ class Dpo:
     dataset: DatasetSettings
     loss: PairLoss
     training: TrainingSettings
+    alarms: AlarmSettings
 
     def __post_init__(self) -> None:
         refuse_demonstrations(self.dataset)
 
     def execute(self, run: Run) -> None:
-        """Writes ``model/``, and ``dpo/implicit/accuracy`` (unseen pairs) to results.json."""
+        """Writes ``model/``; ``dpo/implicit/accuracy`` (unseen pairs) and ``dpo/alarms`` to results.json."""
         from align.models.policy import save_policy
         from align.report.figures import training_figure
         from align.stages._common import (
@@ -63,11 +64,11 @@ class Dpo:
         def unseen(items: TokenStore[Any, Any]) -> list[Result]:
             return pair_accuracy("dpo/implicit", policy.model, implicit_rewards, items, self.training)
 
-        def validation_accuracy() -> float:
+        def look() -> float:
             return unseen(data.validation)[0].value
 
-        fit(run, self.training, policy.model, objective, data, validate=validation_accuracy)
+        alarms = fit(run, self.training, policy.model, objective, data, self.alarms, validate=look)
         save_policy(policy, run.directory / "model")
         run.offer_model()
-        run.write_results(unseen(data.test))
+        run.write_results([*unseen(data.test), *alarms])
         training_figure(run.directory, run.directory / "figures" / "training.png")

@@ -53,15 +53,13 @@ class Evaluate:
         from align.report.files import write_samples
         from align.report.terminal import print_summary
         from align.run import flat
-        from align.stages._common import open_to_sample
+        from align.stages._common import open_reward, open_to_sample
 
         policy = open_to_sample(run, "model", self.model)
         other = ModelSettings(path=self.reference.path, max_length=self.model.max_length)
         reference = open_to_sample(run, "reference", other)
-        if self.reward is not None:
-            run.note_input("reward", getattr(self.reward, "path", None))
         judges = rewards(self.dataset.source, self.reward)
-        scorers = {name: reward.prepare() for name, reward in judges.items()}
+        scorers = {name: open_reward(run, reward) for name, reward in judges.items()}
         unseen = read_prompts(self.dataset, "test", run.directory, self.evaluation.prompts)
         run.note_input("data", getattr(self.dataset.source, "path", None), unseen.fingerprint)
         say(f"{len(unseen.prompts)} unseen prompts, answered by both policies")

@@ -9,6 +9,7 @@ from align.ppo.settings import OnlineSettings
 from align.protocols import PairLoss, RewardModel
 from align.settings import (
     AdapterSettings,
+    AlarmSettings,
     DatasetSettings,
     EvaluationSettings,
     ModelSettings,
@@ -34,6 +35,7 @@ class OnlineDpo:
     loss: PairLoss
     sampling: SamplingSettings
     training: TrainingSettings
+    alarms: AlarmSettings
     online: OnlineSettings
     evaluation: EvaluationSettings
 
@@ -44,18 +46,18 @@ class OnlineDpo:
         """Writes ``model/``, and what unseen prompts' replies score before and after to results.json."""
         from dataclasses import replace
 
+        from align.alarms.watch import counted
         from align.distributed.device import device
         from align.models.policy import save_policy
         from align.ppo.online import OnlinePairs
-        from align.stages._common import input_hashes, open_policy, ready, warn_if_coupled
+        from align.stages._common import input_hashes, open_policy, open_reward, ready, warn_if_coupled
         from align.stages._rollouts import opened_reference, read_questions, report
         from align.training.loop import train
 
         policy = open_policy(run, self.model, self.adapter, self.dataset)
-        run.note_input("reward", getattr(self.reward, "path", None))
         questions = read_questions(run, self, policy)
         warn_if_coupled(self.loss, self.training)
-        scorer, forward = self.reward.prepare(), ready(policy, self.training)
+        scorer, forward = open_reward(run, self.reward), ready(policy, self.training)
         course = OnlinePairs(
             policy=policy,
             forward=forward,
@@ -68,14 +70,15 @@ class OnlineDpo:
             training=self.training,
             seed=run.seed,
         )
-        train(
+        summary = train(
             run=run,
             settings=replace(self.training, length_window=1),  # batches are of prompts: nothing is padded
             model=policy.model,
             course=course,
+            alarms=self.alarms,
             device=device(),
             fingerprint=input_hashes(run),
         )
         save_policy(policy, run.directory / "model")
         run.offer_model()
-        report(run, self, policy, scorer)
+        report(run, self, policy, scorer, counted(run.stage_name, summary.alarms, summary.watched))

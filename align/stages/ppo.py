@@ -17,6 +17,7 @@ from align.ppo.settings import (
 from align.protocols import RewardModel
 from align.settings import (
     AdapterSettings,
+    AlarmSettings,
     DatasetSettings,
     EvaluationSettings,
     ModelSettings,
@@ -41,6 +42,7 @@ class Ppo:
     reward: RewardModel
     sampling: SamplingSettings
     training: TrainingSettings
+    alarms: AlarmSettings
     rollout: RolloutSettings
     score: ScoreSettings
     kl: KlSettings

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from align.pairs.read import refuse_demonstrations
 from align.protocols import ScoreLoss
-from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
+from align.settings import AdapterSettings, AlarmSettings, DatasetSettings, ModelSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from align.pairs.store import TokenStore
@@ -26,6 +26,7 @@ class Reward:
     dataset: DatasetSettings
     reward_loss: ScoreLoss
     training: TrainingSettings
+    alarms: AlarmSettings
 
     def __post_init__(self) -> None:
         refuse_demonstrations(self.dataset)
@@ -49,16 +50,17 @@ class Reward:
         def scores(items: TokenStore[Any, Any]) -> tuple[list[float], list[float]]:
             return pair_scores(scalar.model, objective.scores, items, self.training)
 
-        def validation_accuracy() -> float:
+        def look() -> float:
             return accuracy_of("reward", scores(data.validation), data.validation)[0].value
 
-        fit(run, self.training, scalar.model, objective, data, validate=validation_accuracy)
+        alarms = fit(run, self.training, scalar.model, objective, data, self.alarms, validate=look)
         save_scalar(scalar, run.directory / "model")
         chosen, rejected = scores(data.test)
         write_unseen(
             run.directory / "model", [*chosen, *rejected, *itertools.chain(*scores(data.validation))]
         )
         run.offer_model()
-        test_accuracy = accuracy_of("reward", (chosen, rejected), data.test)
-        run.write_results([*test_accuracy, *bayes_accuracy(self.dataset.source, data.test)])
+        measured = accuracy_of("reward", (chosen, rejected), data.test)
+        truth = bayes_accuracy(self.dataset.source, data.test)
+        run.write_results([*measured, *truth, *alarms])
         reward_figure(run.directory, run.directory / "figures" / "reward.png")

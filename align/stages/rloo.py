@@ -16,6 +16,7 @@ from align.ppo.settings import (
 from align.protocols import RewardModel
 from align.settings import (
     AdapterSettings,
+    AlarmSettings,
     DatasetSettings,
     EvaluationSettings,
     ModelSettings,
@@ -40,6 +41,7 @@ class Rloo:
     reward: RewardModel
     sampling: SamplingSettings
     training: TrainingSettings
+    alarms: AlarmSettings
     rollout: RolloutSettings
     score: ScoreSettings
     kl: KlSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
+from align.settings import AdapterSettings, AlarmSettings, DatasetSettings, ModelSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from align.run import Run
@@ -21,6 +21,7 @@ class Sft:
     adapter: AdapterSettings
     dataset: DatasetSettings
     training: TrainingSettings
+    alarms: AlarmSettings
 
     def execute(self, run: Run) -> None:
         """Writes ``model/``, and ``sft/nll`` (nats a reply token on unseen prompts) to results.json."""
@@ -32,8 +33,9 @@ class Sft:
         policy = open_policy(run, self.model, self.adapter, self.dataset)
         data = prepare_data(run, self.dataset, policy.chat, self.model, "demonstrations")
         objective = Imitation(ready(policy, self.training))
-        fit(run, self.training, policy.model, objective, data)
+        alarms = fit(run, self.training, policy.model, objective, data, self.alarms)
         save_policy(policy, run.directory / "model")
         run.offer_model()
-        run.write_results(held_out(policy.model, objective, data.test, self.training, {"nll": "sft/nll"}))
+        unseen = held_out(policy.model, objective, data.test, self.training, {"nll": "sft/nll"})
+        run.write_results([*unseen, *alarms])
         training_figure(run.directory, run.directory / "figures" / "training.png")

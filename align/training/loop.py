@@ -7,6 +7,7 @@ bits.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from pathlib import Path
 import torch
 from torch.nn import Module
 
+from align.alarms.watch import Alarm
 from align.distributed.device import compute_dtype
-from align.errors import CheckpointError, ConfigError, ModelError, Terminated
+from align.errors import AlarmError, CheckpointError, ConfigError, ModelError, Terminated
 from align.run import Run
-from align.settings import TrainingSettings
+from align.settings import AlarmSettings, TrainingSettings
 from align.tracking.metrics import MetricsFile
 from align.training import checkpoints
 from align.training.course import Course
@@ -54,6 +56,10 @@ class TrainSummary:
     stopped_early: bool
     resumed_from: int | None
     """The step of the checkpoint that this sitting began from."""
+    alarms: Mapping[str, int]
+    """How often each alarm was raised, of those that were."""
+    watched: int
+    """Lines that held something to watch."""
 
 
 def train(
@@ -62,6 +68,7 @@ def train(
     settings: TrainingSettings,
     model: Module,
     course: Course,
+    alarms: AlarmSettings,
     validate: Callable[[], float] | None = None,
     device: torch.device,
     fingerprint: Mapping[str, str] | None = None,
@@ -74,6 +81,7 @@ def train(
     Args:
         run: directory, seed, tracker, and whether to resume.
         course: what each step does, and how many there are.
+        alarms: what each line of metrics is watched for.
         validate: a value to make as large as it gets; called in eval mode, without gradients, and whatever it
             draws leaves training untouched.
         fingerprint: what else must be the same for a checkpoint to fit (hashes of data, loss, reference).
@@ -82,6 +90,7 @@ def train(
         NonFiniteError: a loss, metric, gradient or weight is NaN or infinite; the run stops at that step.
         OutOfMemoryError: says which settings to lower.
         CheckpointError: no checkpoint is whole; it is of another run; there is one and ``resume`` is false.
+        AlarmError: an alarm under ``alarms=stop``; the step was finished and saved.
         Terminated: SIGTERM arrived; the step was finished and saved.
         ConfigError, ModelError: early stopping without validation, nothing to train.
     """
@@ -113,6 +122,7 @@ def train(
             settings=settings,
             trained=trained,
             course=course,
+            alarms=alarms,
             validate=validate,
             identity=identity,
             counters=counters,
@@ -137,6 +147,7 @@ class _Job:
     settings: TrainingSettings
     trained: Trained
     course: Course
+    alarms: AlarmSettings
     validate: Callable[[], float] | None
     identity: Mapping[str, str]
     counters: Counters
@@ -184,15 +195,18 @@ def _run_steps(job: _Job) -> None:
             rate = _take_step(job)
             value = _look(job)
             counters.seconds = time.monotonic() - began
+            alarms: list[Alarm] = []
             if value is not None or job.finished() or counters.step % settings.log_every == 0:
-                _log(job, metrics, rate, value)
-            stop = terminated()
-            if stop or job.finished() or _save_is_due(job, looked=value is not None):
+                alarms = _log(job, metrics, rate, value)
+            stop, fatal = terminated(), [alarm for alarm in alarms if alarm.stops]
+            if stop or fatal or job.finished() or _save_is_due(job, looked=value is not None):
                 metrics.sync()
                 needed = counters.best.step if settings.early_stopping is not None else None
                 checkpoint = capture(job.trained, counters, job.course.state(), job.identity, needed)
                 checkpoints.write(_folder(run), checkpoint, keep=settings.keep_checkpoints)
             show(counters.step, counters.line)
+            if fatal:  # before SIGTERM: a scheduler that starts the run again would take it past its alarm
+                raise _stopped(job, fatal[0])
             if stop:
                 raise Terminated(
                     f"SIGTERM: step {counters.step} of {job.course.total} is finished and saved in "
@@ -247,8 +261,8 @@ def _look(job: _Job) -> float | None:
     return value
 
 
-def _log(job: _Job, metrics: MetricsFile, rate: float, value: float | None) -> None:
-    """Writes one line: means since the line before it, and the throughput since then."""
+def _log(job: _Job, metrics: MetricsFile, rate: float, value: float | None) -> list[Alarm]:
+    """Writes one line: means and throughput since the line before it, and the alarms that it raises."""
     counters, size = job.counters, job.settings.batch_size
     examples = (counters.step - counters.line_step) * size
     line: dict[str, float] = {
@@ -262,12 +276,25 @@ def _log(job: _Job, metrics: MetricsFile, rate: float, value: float | None) -> N
     }
     if value is not None:
         line["validation"] = value
+    raised = counters.watch.look(job.alarms, counters.step, line)
+    line |= counters.watch.marks(raised)
+    for alarm in raised:
+        print(f"[{job.run.stage_name}] {alarm}", file=sys.stderr, flush=True)
     metrics.write(counters.step, line)
     job.run.tracker.log(counters.step, line)
     counters.line, counters.line_step = line, counters.step
     counters.meter.clear()
     counters.phases.clear()
     counters.work = Work()
+    return raised
+
+
+def _stopped(job: _Job, alarm: Alarm) -> AlarmError:
+    return AlarmError(
+        f"alarm {alarm.rule.name} (alarms=stop): {alarm.seen}; step {alarm.step} of {job.course.total} is "
+        f"finished and saved in {_folder(job.run)}. resume=true goes on from there, with alarms=warn past "
+        f"further alarms; another run.dir starts anew"
+    )
 
 
 def _save_is_due(job: _Job, *, looked: bool) -> bool:
@@ -294,6 +321,8 @@ def _summary(job: _Job, begun_at: int) -> TrainSummary:
         best_step=counters.best.step,
         stopped_early=counters.step < job.course.total,
         resumed_from=begun_at or None,
+        alarms=counters.watch.counts(),
+        watched=counters.watch.lines,
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
+from align.alarms.watch import Watch
 from align.errors import CheckpointError
 from align.training.checkpoints import Checkpoint
 from align.training.determinism import GeneratorStates, generator_states, restore_generators
@@ -40,6 +41,8 @@ class Counters:
     """The last line of metrics."""
     line_step: int = 0
     """Its step; throughput is counted from there."""
+    watch: Watch = field(default_factory=Watch)
+    """What the alarms know of the lines so far."""
 
     def plain(self) -> dict[str, Any]:
         """As plain values; floats survive JSON exactly."""
@@ -50,7 +53,8 @@ class Counters:
         """The inverse of ``plain``, through JSON."""
         sums = {name: (total, count) for name, (total, count) in values["meter"]["sums"].items()}
         work, best = Work(**values["work"]), BestSoFar(**values["best"])
-        return cls(**{**values, "work": work, "best": best, "meter": Meter(sums)})
+        watch = Watch.of(values["watch"])
+        return cls(**{**values, "work": work, "best": best, "meter": Meter(sums), "watch": watch})
 
 
 @dataclass(frozen=True)

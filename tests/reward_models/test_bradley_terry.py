@@ -14,6 +14,8 @@ from align.errors import ModelError, NonFiniteError
 from align.models.forward import reply_scores
 from align.models.save import plain_model
 from align.models.scalar import ScalarModel, load_scalar, save_scalar
+from align.models.unseen import write_unseen
+from align.protocols import KnownRange
 from align.registry import component
 from align.settings import AdapterSettings, ModelSettings, ScratchSettings
 from align.types import Message
@@ -54,6 +56,30 @@ def test_scores_are_the_models_in_order_whatever_the_batch(scalar: ScalarModel, 
         ready = BradleyTerry(path=str(tmp_path / "rm"), batch_size=size, device="cpu").prepare()
         assert ready.score(PROMPTS, REPLIES) == pytest.approx(expected, abs=1e-5)
     assert ready.score([], []) == []
+
+
+def test_what_is_asked_twice_is_scored_once(
+    scalar: ScalarModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    save_scalar(scalar, tmp_path / "model")
+    ready = BradleyTerry(path=str(tmp_path), batch_size=2, device="cpu").prepare()
+    once = ready.score(PROMPTS, REPLIES)
+    rows: list[int] = []
+    forward = type(ready.forward).scores
+    monkeypatch.setattr(
+        type(ready.forward), "scores", lambda self, groups: rows.append(len(groups)) or forward(self, groups)
+    )
+    assert ready.score(PROMPTS * 3, REPLIES * 3) == once * 3
+    assert sum(rows) == 5
+
+
+def test_its_range_is_that_of_unseen_pairs(scalar: ScalarModel, tmp_path: Path):
+    save_scalar(scalar, tmp_path / "model")
+    assert BradleyTerry(path=str(tmp_path), device="cpu").prepare().score_range is None
+    write_unseen(tmp_path / "model", [float(i) for i in range(1001)])
+    ready = BradleyTerry(path=str(tmp_path), device="cpu").prepare()
+    assert ready.score_range == (1.0, 999.0)
+    assert isinstance(ready, KnownRange)
 
 
 def test_a_score_that_is_not_finite_is_an_error(scalar: ScalarModel, tmp_path: Path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from toy_training import CPU, lines, make_run, same_bits, weights
 
-from align.settings import TrainingSettings
+from align.settings import AlarmSettings, TrainingSettings
 from align.training import checkpoints
 from align.training.course import Batches
 from align.training.loop import train
@@ -74,6 +74,7 @@ def fit(directory: Path, *, lora: bool, steps: int = 6, resume: bool = False, re
         run=make_run(directory, resume=resume),
         settings=settings,
         model=model,
+        alarms=AlarmSettings(),
         course=Batches(NextToken(model), range(20), str, settings, seed=7),
         device=CPU,
     )

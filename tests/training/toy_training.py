@@ -12,7 +12,7 @@ from torch import nn
 
 from align.report.files import read_metrics
 from align.run import Run
-from align.settings import TrainingSettings
+from align.settings import AlarmSettings, TrainingSettings
 from align.tracking.metrics import CLOCK_KEYS
 from align.tracking.none import NoTracker
 from align.training.course import Batches
@@ -106,6 +106,7 @@ def fit(
             settings,
             run.seed,
         ),
+        alarms=more.pop("alarms", AlarmSettings()),
         device=CPU,
         **more,
     )
