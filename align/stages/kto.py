@@ -37,7 +37,7 @@ class Kto:
                 )
 
     def execute(self, run: Run) -> None:
-        """Writes ``model/``, and ``kto/loss`` and its parts over unseen replies to results.json."""
+        """Writes ``model/``; ``kto/loss`` and its parts (unseen replies), ``kto/alarms`` to results.json."""
         from align.models.policy import save_policy
         from align.report.figures import training_figure
         from align.stages._common import fit, open_policy, prepare_data, ready, some_unseen
@@ -58,7 +58,7 @@ class Kto:
         alarms = fit(run, self.training, policy.model, objective, data, self.alarms, validate=validation)
         save_policy(policy, run.directory / "model")
         run.offer_model()
-        seen = some_unseen(data.test)
-        unseen = held_out_loss(policy.model, objective, data.test, self.training) if seen else []
-        run.write_results([*unseen, *alarms])
+        unseen = data.test if some_unseen(data.test) else None
+        found = [] if unseen is None else held_out_loss(policy.model, objective, unseen, self.training)
+        run.write_results([*found, *alarms])
         training_figure(run.directory, run.directory / "figures" / "training.png")
