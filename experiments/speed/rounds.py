@@ -44,7 +44,8 @@ class Place:
         lines = self.command(command, name, cache or self.folder / "caches" / name).splitlines()
         found: Measured = json.loads(lines[-1])
         if role != "prepare":
-            self.say(f"  {name}: {found['pairs'] / found['seconds']:.2f} pairs/s, {found['peak_mb']:.0f} MB")
+            unit = "tokens" if "tokens" in found else "pairs"
+            self.say(f"  {name}: {found[unit] / found['seconds']:.2f} {unit}/s, {found['peak_mb']:.0f} MB")
         return found
 
     def command(self, command: Sequence[str], name: str, cache: Path) -> str:
@@ -130,6 +131,15 @@ def sweep(place: Place, turn: int) -> Round:
     return found
 
 
+def sampling(place: Place, turn: int) -> Round:
+    """Replies of one length to prompts of one length, by our sampler and by ``model.generate``."""
+    return _in_turn(
+        turn,
+        ours=lambda: place.child("sampling", "ours", f"{turn}-sampling-ours"),
+        theirs=lambda: place.child("sampling", "theirs", f"{turn}-sampling-theirs"),
+    )
+
+
 def sets(place: Place, turn: int) -> Round:
     """Steps drawn from a small prepared set and from a large one."""
     found = _both(
@@ -145,6 +155,7 @@ PARTS: Mapping[str, Callable[[Place, int], Round]] = {
     "precomputed": precomputed,
     "reward": reward,
     "sweep": sweep,
+    "sampling": sampling,
     "sets": sets,
 }
 """What ``--only`` names, in the order of a round: ``precomputed`` finds the cache that ``dpo`` filled."""
@@ -166,13 +177,17 @@ def measured(
 
 
 def _both(turn: int, *, ours: Callable[[], Measured], theirs: Callable[[], Measured]) -> Round:
-    """One after the other, in odd rounds ours first, in even ones theirs; their losses are compared."""
-    sides = {"ours": ours, "theirs": theirs}
+    """Both sides in turn; their losses are compared."""
+    found = _in_turn(turn, ours=ours, theirs=theirs)
+    pairs = zip(found["ours"].pop("losses"), found["theirs"].pop("losses"), strict=True)
+    return {**found, "loss_difference": max(abs(one - other) for one, other in pairs)}
+
+
+def _in_turn(turn: int, **sides: Callable[[], Measured]) -> Round:
+    """One after the other, in even rounds the other way round."""
     order = list(sides) if turn % 2 else list(reversed(sides))
     found = {side: sides[side]() for side in order}
-    pairs = zip(found["ours"].pop("losses"), found["theirs"].pop("losses"), strict=True)
-    difference = max(abs(one - other) for one, other in pairs)
-    return {**{side: found[side] for side in sides}, "loss_difference": difference}
+    return {side: found[side] for side in sides}
 
 
 def _filled(place: Place, turn: int) -> Path:

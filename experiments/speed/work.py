@@ -11,7 +11,7 @@ from align.config import build
 from align.errors import AlignError, ConfigError
 from align.registry import near
 
-Role = Literal["prepare", "ours", "theirs", "sets"]
+Role = Literal["prepare", "ours", "theirs", "sampling", "sets"]
 
 
 class ChildFailed(AlignError):
@@ -96,7 +96,8 @@ class Job:
 
     role: Role
     what: str
-    """``dpo`` or ``reward``; ``precomputed`` of trl; ``small`` or ``large`` of the sets."""
+    """``dpo`` or ``reward``; ``precomputed`` of trl; ``ours`` or ``theirs`` of sampling; ``small`` or
+    ``large`` of the sets."""
     work: Work
     world: Path
     """The folder that ``prepare`` filled: models, batches, sets."""
