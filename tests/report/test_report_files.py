@@ -144,7 +144,7 @@ def test_a_damaged_line_before_the_end_is_named(tmp_path: Path) -> None:
 
 
 def test_evaluations_of_the_same_prompts_stand_side_by_side() -> None:
-    """The later one adds its policy, keeps the first word on the reference, and leaves the first as it was."""
+    """The later one adds its policy, keeps the first word on the reference, and changes nothing else."""
 
     def rows(*prompts: str, **replies: tuple[int, int]) -> list[dict[str, Any]]:
         return [
