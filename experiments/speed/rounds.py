@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from align.compose import quoted
+from align.overrides import quoted
 from experiments.speed.words import stage_words
 from experiments.speed.work import ChildFailed, Job, Role, Work, world_facts
 
