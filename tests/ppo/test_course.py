@@ -24,7 +24,7 @@ from tiny_architectures import ARCHITECTURES
 
 from align.errors import NonFiniteError
 from align.packing.layout import ReplyGroup
-from align.ppo import course as rooms
+from align.ppo import asking
 from align.ppo.settings import KlSettings, Recipe, RolloutSettings, ScoreSettings
 from align.training.sampler import Sampler
 from align.types import SampledReply
@@ -170,7 +170,7 @@ def test_the_prompts_and_the_draws_of_an_iteration_are_its_own() -> None:
 def test_group_advantages_see_no_other_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     """A prompt is worth hundreds, a reply of it one or two more: leave-one-out leaves plus and minus one."""
 
-    def one_or_two(policy: Any, ids: Any, *rest: Any) -> list[SampledReply]:
+    def one_or_two(policy: Any, ids: Any, *rest: Any, **more: Any) -> list[SampledReply]:
         count = len(ids) // 2
         return [SampledReply("", (40,) * (1 + row // count), ended=False) for row in range(len(ids))]
 
@@ -179,7 +179,7 @@ def test_group_advantages_see_no_other_prompt(monkeypatch: pytest.MonkeyPatch) -
             half = len(prompts) // 2
             return [100.0 * len(prompt[-1].content) + row // half for row, prompt in enumerate(prompts)]
 
-    monkeypatch.setattr(rooms, "sample_tokens", one_or_two)
+    monkeypatch.setattr(asking, "sample_tokens", one_or_two)
     recipe = replace(RLOO, kl=KlSettings(coef=0.0))
     found = iterations(recipe, scorer=ByPrompt()).take()
     # four replies of one token at -1, four of two tokens at +1
@@ -191,14 +191,14 @@ def test_a_reply_that_does_not_end_is_seen_and_pays(monkeypatch: pytest.MonkeyPa
     """Two of four end. Scores are their lengths 1, 2, 3, 4; those that were cut count as -5 each."""
     endings = [STOPS[0], 40, STOPS[1], 40]
 
-    def written(policy: Any, ids: Any, *rest: Any) -> list[SampledReply]:
+    def written(policy: Any, ids: Any, *rest: Any, **more: Any) -> list[SampledReply]:
         rows = [(50,) * place + (last,) for place, last in enumerate(endings)]
         texts = [" ".join(map(str, row)) for row in rows]
         return [
             SampledReply(text, row, ended=row[-1] in STOPS) for text, row in zip(texts, rows, strict=True)
         ]
 
-    monkeypatch.setattr(rooms, "sample_tokens", written)
+    monkeypatch.setattr(asking, "sample_tokens", written)
     recipe = replace(PPO, kl=KlSettings(coef=0.0), score=ScoreSettings(missing_end="replace", penalty=5.0))
     found = iterations(recipe).take()
     assert found["rollout/ended"] == 0.5
