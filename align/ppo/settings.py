@@ -150,7 +150,8 @@ class CriticSettings:
     """Who says what a reply will be worth, at each of its tokens."""
 
     kind: Literal["shared", "separate"] = "shared"
-    """A value head on the policy's own trunk, or a network of its own."""
+    """A value head on the policy's own trunk, or a network of its own. Under LoRA that is an adapter and a
+    head on the policy's frozen weights, where it starts from them."""
     path: str | None = None
     """What a separate one starts from: a run of ``stage=reward``, say; none takes the policy's own start."""
     value_coef: NonNegative = 0.1
