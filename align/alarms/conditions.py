@@ -109,11 +109,11 @@ def no_reply_ends(line: Line, start: Line, settings: AlarmSettings) -> str | Non
 
 
 def score_out_of_range(line: Line, start: Line, settings: AlarmSettings) -> str | None:
-    """Scores beyond those of the reward model's own training pairs."""
+    """Scores beyond those that the reward model gave pairs it was not trained on."""
     share = line["rollout/score_outside"]
     if share <= settings.outside_limit:
         return None
-    return f"{share:.1%} of the scores lie outside what the reward model gave its training pairs"
+    return f"{share:.1%} of the scores lie outside what the reward model gave unseen pairs"
 
 
 def chosen_displaced(line: Line, start: Line, settings: AlarmSettings) -> str | None:

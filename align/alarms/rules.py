@@ -217,15 +217,15 @@ RULES = (
     ),
     Rule(
         name="score_out_of_range",
-        when="many scores lie outside those that the reward model gave its training pairs",
+        when="many scores lie outside those that the reward model gave unseen pairs",
         cause="the policy writes what the reward model has never seen, and its scores there are guesses",
         attempt=(
             "a larger kl.coef, score.clip, reward=ensemble, fresh pairs from this policy to train "
             "the reward model on"
         ),
         why=(
-            "a few replies beyond the range are improvement; where a fifth is, the optimum lies "
-            "outside the data (over-optimisation, Gao et al. 2022)"
+            "of unseen pairs two replies in a thousand lie outside, and more are improvement; where a "
+            "fifth does, the optimum lies outside the data (over-optimisation, Gao et al. 2022)"
         ),
         reads=("rollout/score_outside",),
         sees=conditions.score_out_of_range,

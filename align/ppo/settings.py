@@ -25,6 +25,18 @@ class RolloutSettings:
 
 
 @dataclass(frozen=True)
+class OnlineSettings:
+    """How ``stage=online_dpo`` makes pairs of fresh replies."""
+
+    replies: Annotated[int, Range(low=2)] = 2
+    """Replies to each prompt; the best becomes the chosen one, the worst the rejected one."""
+    labels: Literal["scores", "bradley_terry"] = "scores"
+    """Whether the best always wins, or with probability sigmoid(score difference / ``label_temperature``)."""
+    label_temperature: Positive = 1.0
+    """Of ``labels=bradley_terry``, in the reward's unit."""
+
+
+@dataclass(frozen=True)
 class ScoreSettings:
     """What happens to a reward model's score before it is a reward."""
 

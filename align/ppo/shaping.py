@@ -62,7 +62,7 @@ def full_kl_NT(policy_NTV: Tensor, reference_NTV: Tensor) -> Tensor:
     """
     possible_NTV = policy_NTV > -math.inf
     policy_NTV, reference_NTV = masked(policy_NTV, possible_NTV), masked(reference_NTV, possible_NTV)
-    return (policy_NTV.exp() * (policy_NTV - reference_NTV) * possible_NTV).sum(-1)
+    return (policy_NTV.exp() * (policy_NTV - reference_NTV)).sum(-1)
 
 
 def last_token_N(mask_NT: Tensor) -> Tensor:

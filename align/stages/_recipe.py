@@ -18,8 +18,8 @@ from align.settings import (
 )
 
 
-class RolloutStage(Protocol):
-    """The groups that ppo, rloo and grpo have in common, and their recipe."""
+class SamplingStage(Protocol):
+    """The groups that ppo, rloo, grpo and online_dpo have in common."""
 
     @property
     def model(self) -> ModelSettings: ...
@@ -45,8 +45,32 @@ class RolloutStage(Protocol):
     @property
     def evaluation(self) -> EvaluationSettings: ...
 
+
+class RolloutStage(SamplingStage, Protocol):
+    """Those of ppo, rloo and grpo, and their recipe."""
+
     @property
     def recipe(self) -> Recipe: ...
+
+
+def refuse_sampling(sampling: SamplingSettings, model: ModelSettings) -> None:
+    """What a policy that learns from its own replies cannot sample with.
+
+    Raises:
+        ConfigError: says which setting, and what to type.
+    """
+    if sampling.temperature == 0:
+        raise ConfigError("sampling.temperature=0 always says the same: give a temperature above 0, say 1")
+    if sampling.top_p < 1:
+        raise ConfigError(
+            f"sampling.top_p={sampling.top_p} samples from another distribution than the one that is "
+            f"trained: leave it at 1"
+        )
+    if sampling.max_new_tokens >= model.max_length:
+        raise ConfigError(
+            f"sampling.max_new_tokens={sampling.max_new_tokens} leaves no room for a prompt in "
+            f"model.max_length={model.max_length}: lower the one or raise the other"
+        )
 
 
 def refuse_misfits(stage: RolloutStage) -> None:
@@ -56,18 +80,7 @@ def refuse_misfits(stage: RolloutStage) -> None:
         ConfigError: says which, and what to type.
     """
     sampling, training, recipe = stage.sampling, stage.training, stage.recipe
-    if sampling.temperature == 0:
-        raise ConfigError("sampling.temperature=0 always says the same: give a temperature above 0, say 1")
-    if sampling.top_p < 1:
-        raise ConfigError(
-            f"sampling.top_p={sampling.top_p} samples from another distribution than the one that is "
-            f"trained: leave it at 1"
-        )
-    if sampling.max_new_tokens >= stage.model.max_length:
-        raise ConfigError(
-            f"sampling.max_new_tokens={sampling.max_new_tokens} leaves no room for a prompt in "
-            f"model.max_length={stage.model.max_length}: lower the one or raise the other"
-        )
+    refuse_sampling(sampling, stage.model)
     for name, value in (("model.dropout", stage.model.dropout), ("adapter.dropout", stage.adapter.dropout)):
         if value:
             raise ConfigError(

@@ -30,8 +30,8 @@ from align.report.figures import training_figure
 from align.report.files import write_samples
 from align.report.terminal import print_summary
 from align.run import Run, flat
-from align.stages._common import input_hashes, open_policy, ready
-from align.stages._recipe import RolloutStage
+from align.stages._common import input_hashes, open_policy, open_reward, ready
+from align.stages._recipe import RolloutStage, SamplingStage
 from align.training.loop import train
 from align.types import Demonstration, Prompt, Result, TokenExample
 
@@ -39,15 +39,14 @@ from align.types import Demonstration, Prompt, Result, TokenExample
 def optimise(run: Run, stage: RolloutStage) -> None:
     """Trains a policy on its own replies; writes ``model/``, and what unseen prompts gain to results.json."""
     policy = open_policy(run, stage.model, stage.adapter, stage.dataset)
-    run.note_input("reward", getattr(stage.reward, "path", None))
-    questions = _questions(run, stage, policy)
-    scorer = stage.reward.prepare()
+    questions = read_questions(run, stage, policy)
+    scorer = open_reward(run, stage.reward)
     forward = ready(policy, stage.training)
     actor = _actor(run, stage, policy, forward)
     course = Iterations(
         policy=policy,
         actor=actor,
-        reference=_reference(stage, policy, forward) if stage.recipe.asks_reference else None,
+        reference=opened_reference(stage, policy, forward) if stage.recipe.asks_reference else None,
         scorer=scorer,
         questions=questions,
         demonstrations=_imitated(run, stage, policy),
@@ -69,7 +68,7 @@ def optimise(run: Run, stage: RolloutStage) -> None:
     save_policy(policy, run.directory / "model")
     run.offer_model()
     raised = counted(run.stage_name, summary.alarms, summary.watched)
-    _report(run, stage, policy, scorer, raised)
+    report(run, stage, policy, scorer, raised)
 
 
 def _actor(run: Run, stage: RolloutStage, policy: Policy, forward: Forward) -> Actor:
@@ -105,8 +104,8 @@ def _critic(run: Run, stage: RolloutStage, policy: Policy, critic: CriticSetting
     return scalar
 
 
-def _reference(
-    stage: RolloutStage, policy: Policy, forward: Forward
+def opened_reference(
+    stage: SamplingStage, policy: Policy, forward: Forward
 ) -> Callable[[], AbstractContextManager[Forward]]:
     """Opens the policy as it was before training; its kernels are chosen once."""
     opened: dict[int, Forward] = {}
@@ -134,7 +133,7 @@ def _imitated(
     return prepare(stage.dataset, policy.chat, length, run.directory, "demonstrations", cache=run.cache).train
 
 
-def _report(run: Run, stage: RolloutStage, policy: Policy, scorer: Scorer, raised: Sequence[Result]) -> None:
+def report(run: Run, stage: SamplingStage, policy: Policy, scorer: Scorer, raised: Sequence[Result]) -> None:
     """The policy beside the one it started from, on the same unseen prompts, as it was trained: at the
     temperature of the rollouts and by the reward that was optimised."""
     training_figure(run.directory, run.directory / "figures" / "training.png")
@@ -170,7 +169,7 @@ def _gained(stage: str, before: Answers, after: Answers, prompts: Sequence[Promp
     ]
 
 
-def _questions(run: Run, stage: RolloutStage, policy: Policy) -> Questions:
+def read_questions(run: Run, stage: SamplingStage, policy: Policy) -> Questions:
     """The distinct prompts of the training split, cut or dropped as ``dataset.too_long`` says."""
     found = read_prompts(stage.dataset, "train", run.directory)
     run.note_input("data", getattr(stage.dataset.source, "path", None), found.fingerprint)

@@ -46,13 +46,13 @@ class BestOfN:
         from align.report.console import Progress, say
         from align.report.files import write_samples
         from align.report.terminal import print_summary
-        from align.stages._common import open_to_sample
+        from align.stages._common import open_reward, open_to_sample
         from align.stages._pools import drawer, pool_results, pool_samples, refuse_others, write_best
 
         settings, before = self.best_of_n, dict(run.inputs())
         policy = open_to_sample(run, "model", self.model)
-        run.note_input("reward", getattr(self.reward, "path", None))
         judges = rewards(self.dataset.source, self.reward)
+        scorers = {name: open_reward(run, reward) for name, reward in judges.items()}
         chooser = next(name for name, reward in judges.items() if reward is self.reward)
         asked = read_prompts(self.dataset, settings.split, run.directory, settings.prompts)
         run.note_input("data", getattr(self.dataset.source, "path", None), asked.fingerprint)
@@ -60,7 +60,6 @@ class BestOfN:
         if path.exists():
             refuse_others(path, before, run.inputs())
         say(f"{len(asked.prompts)} prompts, {settings.n} replies to each and one to compare with")
-        scorers = {name: reward.prepare() for name, reward in judges.items()}
         replies = len(asked.prompts) * (settings.n + 1)
         with Progress("sampling", replies) as bar:
             draw = drawer(policy, scorers, self.sampling, settings.n + 1, bar.advance)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from align.errors import ConfigError
 from align.pairs.read import refuse_unlabelled
 from align.protocols import UnpairedLoss
-from align.settings import AdapterSettings, DatasetSettings, ModelSettings, TrainingSettings
+from align.settings import AdapterSettings, AlarmSettings, DatasetSettings, ModelSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from align.run import Run
@@ -25,6 +25,7 @@ class Kto:
     dataset: DatasetSettings
     unpaired_loss: UnpairedLoss
     training: TrainingSettings
+    alarms: AlarmSettings
 
     def __post_init__(self) -> None:
         refuse_unlabelled(self.dataset)
@@ -36,7 +37,7 @@ class Kto:
                 )
 
     def execute(self, run: Run) -> None:
-        """Writes ``model/``, and ``kto/loss`` and its parts over unseen replies to results.json."""
+        """Writes ``model/``; ``kto/loss`` and its parts (unseen replies), ``kto/alarms`` to results.json."""
         from align.models.policy import save_policy
         from align.report.figures import training_figure
         from align.stages._common import fit, open_policy, prepare_data, ready, some_unseen
@@ -54,9 +55,10 @@ class Kto:
             loss = held_out_loss(policy.model, objective, data.validation, self.training)[0]
             return -loss.value
 
-        fit(run, self.training, policy.model, objective, data, validate=validation)
+        alarms = fit(run, self.training, policy.model, objective, data, self.alarms, validate=validation)
         save_policy(policy, run.directory / "model")
         run.offer_model()
-        seen = some_unseen(data.test)
-        run.write_results(held_out_loss(policy.model, objective, data.test, self.training) if seen else [])
+        unseen = data.test if some_unseen(data.test) else None
+        found = [] if unseen is None else held_out_loss(policy.model, objective, unseen, self.training)
+        run.write_results([*found, *alarms])
         training_figure(run.directory, run.directory / "figures" / "training.png")

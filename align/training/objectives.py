@@ -71,6 +71,8 @@ class Preference:
     loss: PairLoss
     reference: Callable[[Sequence[TokenPair]], TokenLogps] | None
     """What the reference says of the same pairs, rows ``2B``; None for losses that need none."""
+    temperature: float = 1.0
+    """Divides the policy's logits, as it does where the pairs' replies were sampled from it."""
 
     def weight(self, items: Sequence[TokenPair]) -> float:
         """Pairs."""
@@ -78,7 +80,7 @@ class Preference:
 
     def logps(self, items: Sequence[TokenPair]) -> PairLogps:
         """What the loss sees of these pairs: one forward pass, both replies in it."""
-        policy = self.forward.logps(grouped(items))
+        policy = self.forward.logps(grouped(items), self.temperature)
         reference = self.reference(items) if self.reference is not None else None
         return pair_logps(policy, reference, with_tokens=self.loss.needs_tokens)
 

@@ -36,6 +36,8 @@ class Task:
     length: int
     beta: float
     """Price of a nat of KL, in rewards."""
+    iterations: int = 150
+    learning_rate: float = 0.003
     hidden: int = 64
 
 

@@ -20,6 +20,7 @@ from align.settings import AlarmSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLLS = ("ppo", "rloo", "grpo")
+"""Stages that learn from replies of their own, and need a reward named."""
 
 
 def test_the_page_is_what_the_rules_say() -> None:
@@ -85,7 +86,7 @@ def alarms_of(*words: str) -> Any:
     return run_from(["run.dir=unused", *words], []).stage.alarms  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", *ROLLS])
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", "kto", *ROLLS])
 def test_every_training_takes_them_by_one_word(stage: str) -> None:
     words = [f"stage={stage}", *(["reward=gold"] if stage in ROLLS else [])]
     assert alarms_of(*words) == AlarmSettings()

@@ -54,7 +54,7 @@ def at_ratio(moved: float, advantage: float, **settings: object) -> tuple[Policy
 def test_the_clipped_objective(ratio: float, advantage: float, loss: float, gradient: float) -> None:
     """Schulman et al. 2017, eq. 7: -min(rA, clip(r, 0.8, 1.3)A); the gradient of r in log π is r."""
     terms, got = at_ratio(ratio, advantage)
-    assert float(terms.losses_NT) == pytest.approx(loss, rel=1e-12)
+    assert terms.losses_NT.item() == pytest.approx(loss, rel=1e-12)
     assert got == pytest.approx(gradient, rel=1e-12)
     assert bool(terms.clipped_NT) == (gradient == 0.0)
     assert float(terms.ratio_NT) == pytest.approx(ratio, rel=1e-12)
@@ -70,7 +70,7 @@ def test_the_second_bound_holds_bad_tokens_only(
 ) -> None:
     """Ye et al. 2020, eq. 5, c = 3: a loss of -cA at most where A < 0."""
     terms, got = at_ratio(ratio, advantage, dual_clip=3.0)
-    assert float(terms.losses_NT) == pytest.approx(loss, rel=1e-12)
+    assert terms.losses_NT.item() == pytest.approx(loss, rel=1e-12)
     assert got == pytest.approx(gradient, rel=1e-12)
     assert bool(terms.clipped_NT) == (gradient == 0.0)
 
@@ -86,25 +86,28 @@ def test_cispo_bounds_the_weight_and_keeps_the_gradient(
     assert bool(terms.clipped_NT) == (ratio != bounded)
 
 
-def test_a_sequence_ratio_is_the_geometric_mean_of_its_tokens() -> None:
-    """Zheng et al. 2025, eq. 7: exp of the mean of 0.1, 0.3 is e^0.2; padding counts nothing."""
+@pytest.mark.parametrize(("ratio", "divided"), [("reply_mean", True), ("reply", False)])
+def test_the_ratio_of_a_whole_reply(ratio: str, divided: bool) -> None:
+    """Steps of 0.1 and 0.3: e^0.4 as one action, e^0.2 as the geometric mean (Zheng et al. 2025, eq. 7).
+
+    By reply, the gradient of r·A in each token's log-probability is r·A, over the length for the mean.
+    """
     old = torch.tensor([[-1.0, -2.0, NAN], [-1.0, -1.0, -1.0]], dtype=torch.float64)
     steps = torch.tensor([[0.1, 0.3, INF], [0.0, -0.06, 0.0]], dtype=torch.float64)
     logps = (old + steps).requires_grad_()
     mask = torch.tensor([[True, True, False], [True, True, True]])
     ones = torch.ones_like(old)
-    terms = policy_terms(logps, old, ones, mask, clip_low=0.1, clip_high=0.25, ratio="sequence")
-    a, b = math.exp(0.2), math.exp(-0.02)
-    torch.testing.assert_close(
-        terms.ratio_NT, torch.tensor([[a, a, 0.0], [b, b, b]], dtype=torch.float64), rtol=1e-12, atol=0
-    )
-    (total(terms.losses_NT, mask, "sequence")).backward()
-    # each token moves its reply's ratio by 1/length
-    expected = torch.tensor([[-a / 2, -a / 2, 0.0], [-b / 3, -b / 3, -b / 3]], dtype=torch.float64)
-    torch.testing.assert_close(logps.grad, expected, rtol=1e-12, atol=0)
+    terms = policy_terms(logps, old, ones, mask, clip_low=0.1, clip_high=0.5, ratio=ratio)
+    a, b = (math.exp(0.2), math.exp(-0.02)) if divided else (math.exp(0.4), math.exp(-0.06))
+    close = {"rtol": 1e-12, "atol": 0}
+    expected = torch.tensor([[a, a, 0.0], [b, b, b]], dtype=torch.float64)
+    torch.testing.assert_close(terms.ratio_NT, expected, **close)
+    total(terms.losses_NT, mask, "sequence").backward()
+    lengths = torch.tensor([[2.0], [3.0]], dtype=torch.float64) if divided else 1.0
+    torch.testing.assert_close(logps.grad, -expected / lengths, **close)
 
 
-@pytest.mark.parametrize("ratio", ["token", "sequence"])
+@pytest.mark.parametrize("ratio", ["token", "reply", "reply_mean"])
 @pytest.mark.parametrize("form", ["clip", "cispo"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_first_minibatch(ratio: str, form: str, dtype: torch.dtype) -> None:
@@ -120,7 +123,19 @@ def test_the_first_minibatch(ratio: str, form: str, dtype: torch.dtype) -> None:
     assert not bool(terms.clipped_NT.any())
     assert terms.losses_NT.dtype == terms.kl_NT.dtype == dtype
     terms.losses_NT.sum().backward()
-    torch.testing.assert_close(logps.grad, -advantages * mask)
+    # a reply that is one action moves as a whole with each of its tokens
+    times = mask.sum(-1, keepdim=True) if (ratio, form) == ("reply", "clip") else 1
+    torch.testing.assert_close(logps.grad, -advantages * mask * times)
+
+
+def test_advantages_and_old_log_probabilities_are_constants() -> None:
+    """A critic that shares the trunk is not moved by the policy's loss."""
+    parts = [torch.full((1, 2), value, requires_grad=True) for value in (-1.0, -1.1, 2.0, 1.5)]
+    logps, old, advantages, weights = parts
+    terms = policy_terms(logps, old, advantages, real(old), clip_low=0.2, clip_high=0.2, weights_NT=weights)
+    terms.losses_NT.sum().backward()
+    assert [part.grad is None for part in parts] == [False, True, True, True]
+    assert not any(part.requires_grad for part in (terms.ratio_NT, terms.kl_NT))
 
 
 def test_weights_multiply_the_losses_and_are_truncated() -> None:
@@ -137,7 +152,7 @@ def test_weights_multiply_the_losses_and_are_truncated() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"ratio": "reply"}, {"form": "ppo"}, {"dual_clip": 1.1}, {"dual_clip": 3.0, "form": "cispo"}],
+    [{"ratio": "sequence"}, {"form": "ppo"}, {"dual_clip": 1.1}, {"dual_clip": 3.0, "form": "cispo"}],
     ids=str,
 )
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, object]) -> None:
@@ -159,18 +174,20 @@ def test_the_value_loss(value: float, loss: float, clipped: bool) -> None:
     values = torch.tensor([[value]], dtype=torch.float64, requires_grad=True)
     old, returns = torch.ones_like(values).detach(), torch.full_like(values, 3.0).detach()
     losses, where = value_losses_NT(values, old, returns, 0.2)
-    assert float(losses) == pytest.approx(loss, rel=1e-12)
+    assert losses.item() == pytest.approx(loss, rel=1e-12)
     assert bool(where) is clipped
     losses.sum().backward()
     assert float(values.grad) == pytest.approx(0.0 if clipped else value - 3.0)
     free, nowhere = value_losses_NT(values, old, returns, None)
-    assert float(free) == pytest.approx(0.5 * (value - 3) ** 2)
+    assert free.item() == pytest.approx(0.5 * (value - 3) ** 2)
     assert not bool(nowhere)
 
 
 @pytest.mark.parametrize("garbage", [NAN, INF, -INF, 1e30])
 @pytest.mark.parametrize(
-    "settings", [{}, {"ratio": "sequence"}, {"form": "cispo"}, {"dual_clip": 3.0}], ids=str
+    "settings",
+    [{}, {"ratio": "reply"}, {"ratio": "reply_mean"}, {"form": "cispo"}, {"dual_clip": 3.0}],
+    ids=str,
 )
 @pytest.mark.parametrize(("mean", "length"), MEANS)
 def test_padding_contributes_nothing(

@@ -1,0 +1,195 @@
+"""One iteration of online DPO as a step of the training loop: sample, score, pair, one update on the pairs.
+
+Guo et al. 2024, "Direct Language Model Alignment from Online AI Feedback": the replies are the policy's own,
+and a reward labels them. Legend: B prompts, R replies to each, N = R * B replies, T tokens; reply i of prompt
+b is row i * B + b.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from align.evaluation.compare import distinct
+from align.generation.local import sample_tokens
+from align.models.policy import Policy
+from align.packing.forward import Forward
+from align.packing.layout import ReplyGroup
+from align.ppo.course import Questions
+from align.ppo.rollout import grouped_replies
+from align.ppo.settings import OnlineSettings
+from align.protocols import PairLoss, Scorer
+from align.settings import SamplingSettings, TrainingSettings
+from align.training.course import Course
+from align.training.guards import require_finite_scores
+from align.training.objectives import Preference, grouped
+from align.training.sampler import Sampler, total_steps
+from align.training.state import Trained
+from align.training.update import Taken, update
+from align.types import SampledReply, TokenLogps, TokenPair
+
+Lap = Callable[[str], None]
+Metrics = dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class OnlinePairs(Course):
+    """``training.batch_size`` prompts a step: their replies become fresh pairs, for one optimiser step.
+
+    Nothing is kept from step to step.
+    """
+
+    policy: Policy
+    forward: Forward
+    loss: PairLoss
+    reference: Callable[[], AbstractContextManager[Forward]] | None
+    """Opens the reference for a pass over the fresh pairs; None for losses that need none."""
+    scorer: Scorer
+    questions: Questions
+    online: OnlineSettings
+    sampling: SamplingSettings
+    training: TrainingSettings
+    seed: int
+
+    @property
+    def total(self) -> int:
+        """``training.max_steps`` iterations, or what ``training.epochs`` over the prompts take."""
+        settings = self.training
+        return total_steps(settings.max_steps, settings.epochs, settings.batch_size, self.items)
+
+    @property
+    def items(self) -> int:
+        """Prompts of the training split."""
+        return len(self.questions)
+
+    def take(self, step: int, trained: Trained, lap: Lap) -> Taken:
+        """One iteration."""
+        drawn = Sampler(self.seed, self.training.batch_size, self.items).batch(step)
+        lap("data")
+        replies = self._sample(drawn, step)
+        lap("sample")
+        scores_N = self._score(drawn, replies)
+        lap("score")
+        groups = grouped_replies([self.questions.ids[one] for one in drawn], replies, self.online.replies)
+        pairs = fresh_pairs(groups, scores_N, [f"prompt {one}" for one in drawn], self.online)
+        looks = {**_looks(replies, scores_N, len(drawn)), "rollout/pairs": (float(len(pairs)), len(drawn))}
+        if not pairs:  # all replies to each prompt are worth the same: there is nothing to learn from
+            return Taken(looks, None)
+        said = self._ask_reference(pairs)
+        lap("judge")
+        taken = update(
+            # the update cuts the pairs as they were cut for the reference
+            Preference(
+                self.forward,
+                self.loss,
+                (lambda items: said[items[0].id]) if said else None,
+                self.sampling.temperature,
+            ),
+            pairs,
+            parameters=trained.parameters,
+            optimiser=trained.optimiser,
+            micro_batch_size=self.training.micro_batch_size or len(pairs),
+            max_grad_norm=self.training.max_grad_norm,
+            step=step,
+            ids=[pair.id for pair in pairs],
+            lap=lap,
+        )
+        if said and self.online.replies == 2:
+            looks["rollout/kl"] = _drift(taken.metrics, said)
+        return Taken({**taken.metrics, **looks}, taken.work)
+
+    def state(self) -> Mapping[str, Any]:
+        """Nothing: prompts and replies follow from the seed and the step."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Nothing to restore."""
+
+    def _sample(self, drawn: Sequence[int], step: int) -> list[SampledReply]:
+        ids = [self.questions.ids[index] for index in drawn] * self.online.replies
+        # follows from the run's seed and the step: a resumed run samples the same
+        seed = int(np.random.SeedSequence((self.seed, step)).generate_state(1)[0])
+        return sample_tokens(self.policy, ids, self.sampling, seed)
+
+    def _score(self, drawn: Sequence[int], replies: Sequence[SampledReply]) -> Tensor:
+        prompts = [self.questions.prompts[index] for index in drawn] * self.online.replies
+        scores = self.scorer.score(prompts, [reply.text for reply in replies])
+        require_finite_scores(scores, [f"prompt {index}" for index in drawn] * self.online.replies)
+        return torch.tensor(scores, dtype=torch.float64)
+
+    def _ask_reference(self, pairs: Sequence[TokenPair]) -> dict[str, TokenLogps]:
+        """What the reference says of each micro-batch of the update, by the id of its first pair.
+
+        Nothing for a loss that needs no reference.
+        """
+        if self.reference is None:
+            return {}
+        size = self.training.micro_batch_size or len(pairs)
+        with self.reference() as forward, torch.no_grad():
+            return {
+                pairs[start].id: forward.logps(
+                    grouped(pairs[start : start + size]), self.sampling.temperature
+                )
+                for start in range(0, len(pairs), size)
+            }
+
+
+def fresh_pairs(
+    groups: Sequence[ReplyGroup], scores_N: Tensor, names: Sequence[str], online: OnlineSettings
+) -> list[TokenPair]:
+    """The best reply to each prompt against its worst, the first of equals; a prompt may be drawn twice.
+
+    No pair of a prompt whose replies all score alike, or whose best and worst have the same tokens. With
+    ``labels=bradley_terry`` the best is called so with probability sigmoid(difference / temperature) only,
+    drawn from the global generator.
+    """
+    scores_RB = scores_N.view(online.replies, len(groups))
+    # drawn for every prompt, so that what is drawn later does not depend on ties
+    draws_B = torch.rand(len(groups), dtype=torch.float64) if online.labels == "bradley_terry" else None
+    pairs: list[TokenPair] = []
+    for b, (group, name) in enumerate(zip(groups, names, strict=True)):
+        best, worst = int(scores_RB[:, b].argmax()), int(scores_RB[:, b].argmin())
+        margin = float(scores_RB[best, b] - scores_RB[worst, b])
+        chosen, rejected = group.replies[best], group.replies[worst]
+        if margin == 0 or np.array_equal(chosen, rejected):
+            continue
+        if draws_B is not None:
+            honest = torch.tensor(margin / online.label_temperature, dtype=torch.float64).sigmoid()
+            if draws_B[b] >= honest:
+                chosen, rejected = rejected, chosen
+        pairs.append(TokenPair(f"{name} ({b})", group.prompt_ids, chosen, rejected))
+    return pairs
+
+
+def _drift(metrics: Mapping[str, tuple[float, float]], said: Mapping[str, TokenLogps]) -> tuple[float, float]:
+    """KL from the reference in nats a reply, by the policy's replies: of two a prompt, all stand in pairs.
+
+    But for those of prompts whose two were worth the same.
+    """
+    (chosen, count), (rejected, _) = metrics["logps/chosen"], metrics["logps/rejected"]
+    reference = sum(float(logps.sums_B().double().sum()) for logps in said.values())
+    return chosen + rejected - reference, 2 * count
+
+
+def _looks(replies: Sequence[SampledReply], scores_N: Tensor, prompts: int) -> Metrics:
+    """What a line of metrics says of the replies: sums over them, and their number."""
+    count, tokens = float(len(replies)), float(sum(len(reply.token_ids) for reply in replies))
+    scores_RB = scores_N.view(-1, prompts)
+    looks: Metrics = {
+        "rollout/score": (float(scores_N.sum()), count),
+        "rollout/score_std": (float(scores_N.std(correction=0)), 1.0),
+        "rollout/length": (tokens, count),
+        "rollout/ended": (float(sum(reply.ended for reply in replies)), count),
+        "rollout/distinct_2": (distinct("", [one.token_ids for one in replies], 2).value, 1.0),
+        "rollout/equal_groups": (float((scores_RB.std(0, correction=0) == 0).sum()), float(prompts)),
+    }
+    logps = [reply.logps for reply in replies if reply.logps is not None]
+    if len(logps) == len(replies):
+        looks["rollout/entropy"] = (-float(sum(one.sum() for one in logps)), tokens)
+    return looks

@@ -1,0 +1,84 @@
+"""Online DPO: sample, label with the reward, any pair loss on the fresh pairs, again (Guo et al. 2024)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from align.ppo.settings import OnlineSettings
+from align.protocols import PairLoss, RewardModel
+from align.settings import (
+    AdapterSettings,
+    AlarmSettings,
+    DatasetSettings,
+    EvaluationSettings,
+    ModelSettings,
+    SamplingSettings,
+    TrainingSettings,
+)
+from align.stages._recipe import refuse_sampling
+
+if TYPE_CHECKING:
+    from align.run import Run
+
+__all__ = ["OnlineDpo"]
+
+
+@dataclass(frozen=True)
+class OnlineDpo:
+    """``stage=online_dpo``: a policy from a reward, by pairs of its own replies."""
+
+    model: ModelSettings
+    adapter: AdapterSettings
+    dataset: DatasetSettings
+    reward: RewardModel
+    loss: PairLoss
+    sampling: SamplingSettings
+    training: TrainingSettings
+    alarms: AlarmSettings
+    online: OnlineSettings
+    evaluation: EvaluationSettings
+
+    def __post_init__(self) -> None:
+        refuse_sampling(self.sampling, self.model)
+
+    def execute(self, run: Run) -> None:
+        """Writes ``model/``, and what unseen prompts' replies score before and after to results.json."""
+        from dataclasses import replace
+
+        from align.alarms.watch import counted
+        from align.distributed.device import device
+        from align.models.policy import save_policy
+        from align.ppo.online import OnlinePairs
+        from align.stages._common import input_hashes, open_policy, open_reward, ready, warn_if_coupled
+        from align.stages._rollouts import opened_reference, read_questions, report
+        from align.training.loop import train
+
+        policy = open_policy(run, self.model, self.adapter, self.dataset)
+        questions = read_questions(run, self, policy)
+        warn_if_coupled(self.loss, self.training)
+        scorer, forward = open_reward(run, self.reward), ready(policy, self.training)
+        course = OnlinePairs(
+            policy=policy,
+            forward=forward,
+            loss=self.loss,
+            reference=opened_reference(self, policy, forward) if self.loss.needs_reference else None,
+            scorer=scorer,
+            questions=questions,
+            online=self.online,
+            sampling=self.sampling,
+            training=self.training,
+            seed=run.seed,
+        )
+        summary = train(
+            run=run,
+            settings=replace(self.training, length_window=1),  # batches are of prompts: nothing is padded
+            model=policy.model,
+            course=course,
+            alarms=self.alarms,
+            device=device(),
+            fingerprint=input_hashes(run),
+        )
+        save_policy(policy, run.directory / "model")
+        run.offer_model()
+        report(run, self, policy, scorer, counted(run.stage_name, summary.alarms, summary.watched))
