@@ -333,8 +333,8 @@ def _typed_for_steps(
 
 
 def _as_choices(values: Mapping[str, Any]) -> list[Choice]:
-    """Nested values from yaml as overrides; a group's ``name`` is a choice of its file."""
-    named = {f"{group}.name": group for group in groups()}
+    """Nested values from yaml as overrides; a group's ``name`` (or its own word) is a choice of its file."""
+    named = {f"{group}.name": group for group in groups()} | {group: group for group in groups()}
     return [
         parse(f"{named[key]}={value}" if key in named else f"{key}={quoted(value)}")
         for key, value in flat(values).items()

@@ -36,6 +36,7 @@ ROOMS += tuple(f"align/evaluation/{name}.py" for name in ("statistics", "best_of
 ROOMS += ("align/alarms/", "align/models/logprobs.py", "align/models/batch.py")
 ROOMS += tuple(f"align/ppo/{name}.py" for name in ("shaping", "advantages", "objective"))
 ROOMS += tuple(f"align/packing/{name}.py" for name in ("layout", "mask", "segments", "cuda", "head", "work"))
+ROOMS += ("align/generation/cache.py", "align/generation/choose.py")
 
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "deepspeed", "wandb", "tokenizers"}
 HEAVY |= {"safetensors", "matplotlib", "pandas", "pyarrow", "scipy", "sklearn", "hydra", "omegaconf"}

@@ -57,7 +57,7 @@ class OnlineDpo:
         policy = open_policy(run, self.model, self.adapter, self.dataset)
         questions = read_questions(run, self, policy)
         warn_if_coupled(self.loss, self.training)
-        scorer, forward = open_reward(run, self.reward), ready(policy, self.training)
+        scorer, forward = open_reward(run, self.reward, policy), ready(policy, self.training)
         course = OnlinePairs(
             policy=policy,
             forward=forward,

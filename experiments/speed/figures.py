@@ -104,20 +104,20 @@ def _ppo(part: str, prompts: str, targets: Mapping[str, float], memory: float) -
     return figures
 
 
-_OURS_OVER_TRL = ("ours", "theirs")
+_BOTH_SIDES = ("ours", "theirs")
 _LOSS = {"cpu float32": 1e-4, "cuda float32": 1e-4}
 
 FIGURES: Mapping[str, Figure] = {
     "dpo": _ratio(
-        "dpo", "DPO pairs/s over `trl.DPOTrainer`", "speed", _OURS_OVER_TRL,
+        "dpo", "DPO pairs/s over `trl.DPOTrainer`", "speed", _BOTH_SIDES,
         target={"*": 4.2, "cuda bfloat16": 2.0},
     ),
     "precomputed": _ratio(
         "precomputed", "DPO pairs/s over trl with `precompute_ref_log_probs`, ours with a warm cache",
-        "speed", _OURS_OVER_TRL, target={"*": 3.8, "cuda bfloat16": 2.0},
+        "speed", _BOTH_SIDES, target={"*": 3.8, "cuda bfloat16": 2.0},
     ),
     "reward": _ratio(
-        "reward", "reward-model pairs/s over `trl.RewardTrainer`", "speed", _OURS_OVER_TRL,
+        "reward", "reward-model pairs/s over `trl.RewardTrainer`", "speed", _BOTH_SIDES,
         target={"*": 3.3, "cuda bfloat16": 2.0},
     ),
     "sweep": Figure(
@@ -138,16 +138,24 @@ FIGURES: Mapping[str, Figure] = {
         target={"cpu float32": 0.55, "cuda bfloat16": 0.5},
     ),
     "memory": _ratio(
-        "dpo", "peak memory in DPO above the level after imports, over trl's", "peak_mb", _OURS_OVER_TRL,
+        "dpo", "peak memory in DPO above the level after imports, over trl's", "peak_mb", _BOTH_SIDES,
         target={"*": 0.7}, at_most=True,
     ),
     "reward_memory": _ratio(
-        "reward", "the same for the reward model", "peak_mb", _OURS_OVER_TRL, target={"*": 0.7}, at_most=True,
+        "reward", "the same for the reward model", "peak_mb", _BOTH_SIDES, target={"*": 0.7}, at_most=True,
     ),
     "loss_difference": _worst(
         "dpo", "largest difference of per-step loss from trl's over the epoch, DPO", target=_LOSS
     ),
     "reward_loss_difference": _worst("reward", "the same for the reward model", target=_LOSS),
+    "sampling": _ratio(
+        "sampling", "sampled tokens/s over `model.generate`, 64 prompts of 64 tokens, replies of 64",
+        "tokens_a_second", _BOTH_SIDES, target={"*": 2.5},
+    ),
+    "sampling_memory": _ratio(
+        "sampling", "the same: peak memory over generate's", "peak_mb", _BOTH_SIDES,
+        target={}, at_most=True,
+    ),
     "sets": _ratio(
         "sets", "steps drawn from the large prepared set against the small one: pairs/s ratio",
         "speed", ("large", "small"), target={"*": 0.95},
@@ -167,7 +175,10 @@ FIGURES: Mapping[str, Figure] = {
 
 
 def number(measured: Mapping[str, Any], name: str) -> float:
-    """What one process measured; ``speed`` is pairs, or episodes, a second."""
+    """What one process measured; ``speed`` is pairs, or episodes, a second, ``tokens_a_second`` what was
+    sampled."""
+    if name == "tokens_a_second":
+        return float(measured["tokens"] / measured["seconds"])
     if name == "speed":
         return float(measured["pairs" if "pairs" in measured else "episodes"] / measured["seconds"])
     return float(measured[name])

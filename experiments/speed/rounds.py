@@ -44,9 +44,8 @@ class Place:
         lines = self.command(command, name, cache or self.folder / "caches" / name).splitlines()
         found: Measured = json.loads(lines[-1])
         if "seconds" in found:
-            unit = "pairs" if "pairs" in found else "episodes"
-            rate = found[unit] / found["seconds"]
-            self.say(f"  {name}: {rate:.2f} {unit}/s, {found['peak_mb']:.0f} MB")
+            unit = next(one for one in ("tokens", "pairs", "episodes") if one in found)
+            self.say(f"  {name}: {found[unit] / found['seconds']:.2f} {unit}/s, {found['peak_mb']:.0f} MB")
         return found
 
     def command(self, command: Sequence[str], name: str, cache: Path) -> str:
@@ -132,6 +131,15 @@ def sweep(place: Place, turn: int) -> Round:
     return found
 
 
+def sampling(place: Place, turn: int) -> Round:
+    """Replies of one length to prompts of one length, by our sampler and by ``model.generate``."""
+    return _in_turn(
+        turn,
+        ours=lambda: place.child("sampling", "ours", f"{turn}-sampling-ours"),
+        theirs=lambda: place.child("sampling", "theirs", f"{turn}-sampling-theirs"),
+    )
+
+
 def sets(place: Place, turn: int) -> Round:
     """Steps drawn from a small prepared set and from a large one."""
     found = _both(
@@ -151,7 +159,7 @@ def ppo(part: str) -> Callable[[Place, int], Round]:
             for side in PPO_SIDES
         }
         sides["theirs"] = partial(place.child, "ppo_theirs", part, f"{turn}-{part}-theirs")
-        return _in_turn(turn, sides)
+        return _in_turn(turn, **sides)
 
     return measure
 
@@ -161,6 +169,7 @@ PARTS: Mapping[str, Callable[[Place, int], Round]] = {
     "precomputed": precomputed,
     "reward": reward,
     "sweep": sweep,
+    "sampling": sampling,
     "sets": sets,
     **{part: ppo(part) for part in PPO_PARTS},
 }
@@ -186,16 +195,16 @@ def measured(
 
 
 def _both(turn: int, *, ours: Callable[[], Measured], theirs: Callable[[], Measured]) -> Round:
-    """Ours and theirs in turn; their losses are compared."""
-    found = _in_turn(turn, {"ours": ours, "theirs": theirs})
+    """Both sides in turn; their losses are compared."""
+    found = _in_turn(turn, ours=ours, theirs=theirs)
     pairs = zip(found["ours"].pop("losses"), found["theirs"].pop("losses"), strict=True)
-    difference = max(abs(one - other) for one, other in pairs)
-    return {**found, "loss_difference": difference}
+    return {**found, "loss_difference": max(abs(one - other) for one, other in pairs)}
 
 
-def _in_turn(turn: int, sides: Mapping[str, Callable[[], Measured]]) -> Round:
-    """One after the other, in odd rounds in this order, in even ones the other way round."""
-    found = {side: sides[side]() for side in (sides if turn % 2 else reversed(list(sides)))}
+def _in_turn(turn: int, **sides: Callable[[], Measured]) -> Round:
+    """One after the other, in even rounds the other way round."""
+    order = list(sides) if turn % 2 else list(reversed(sides))
+    found = {side: sides[side]() for side in order}
     return {side: found[side] for side in sides}
 
 

@@ -11,8 +11,7 @@ from align.config import build
 from align.errors import AlignError, ConfigError
 from align.registry import near
 
-Role = Literal["prepare", "ours", "theirs", "sets", "ppo_prepare", "ppo_ours", "ppo_theirs"]
-
+Role = Literal["prepare", "ours", "theirs", "sampling", "sets", "ppo_prepare", "ppo_ours", "ppo_theirs"]
 
 ROOT = Path(__file__).resolve().parents[2]
 TRL_PPO = ROOT / ".trl-1.12"
@@ -126,8 +125,8 @@ class Job:
 
     role: Role
     what: str
-    """``dpo`` or ``reward``; ``precomputed`` of trl; ``small`` or ``large`` of the sets; of PPO which prompts,
-    and ours also how: ``ppo_short shared`` (``PPO_SIDES``)."""
+    """``dpo`` or ``reward``; ``precomputed`` of trl; ``ours`` or ``theirs`` of sampling; ``small`` or
+    ``large`` of the sets; of PPO which prompts, and ours also how: ``ppo_short shared`` (``PPO_SIDES``)."""
     work: Work
     world: Path
     """The folder that ``prepare`` filled: models, batches, sets."""
