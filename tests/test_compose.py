@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from align import registry
-from align.compose import choices, combinations, conf_folder, groups, run_from
+from align.compose import combinations, run_from
 from align.errors import ConfigError
+from align.overrides import choices, conf_folder, groups
 from align.run import Run, differences
 
 REPO = Path(__file__).resolve().parent.parent

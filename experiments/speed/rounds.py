@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from align.compose import quoted
+from align.overrides import quoted
 from experiments.speed.figures import PPO_SIDES
 from experiments.speed.words import stage_words
 from experiments.speed.work import PPO_PARTS, ROOT, ChildFailed, Job, Role, Work, world_facts

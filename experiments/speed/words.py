@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from align.compose import quoted
+from align.overrides import quoted
 from experiments.speed.figures import PPO_SIDES
 from experiments.speed.work import Work, world_facts
 
