@@ -120,21 +120,24 @@ class Iterations(Course):
         self, groups: Sequence[ReplyGroup], replies: Sequence[SampledReply], order: Sequence[int]
     ) -> Outlook:
         """Log-probabilities and values (N, T): those of sampling where they are asked for and known."""
-        device, critic = self.device, self.recipe.critic
+        device, actor = self.device, self.actor
         sampled = [reply.logps for reply in replies if reply.logps is not None]
         heard = [reply.values for reply in replies if reply.values is not None]
-        known = self.recipe.rollout.old_logps == "sampled" and len(sampled) == len(replies)
-        if known and (critic is None or len(heard) == len(replies)):
-            values_NT = by_reply(heard, device).logps_BT if heard else None
-            return Outlook(by_reply(sampled, device), values_NT)
-        model = self.actor.model
-        with torch.no_grad(), evaluating(model):
-            looks = [(rows, self.actor.look(some)) for rows, some in self._parts(groups, order)]
+        if self.recipe.rollout.old_logps == "sampled" and len(sampled) == len(replies):
+            logps = by_reply(sampled, device)
+            if not actor.has_critic:
+                return Outlook(logps)
+            if len(heard) == len(replies):
+                return Outlook(logps, by_reply(heard, device).logps_BT)
+            with torch.no_grad(), evaluating(actor.model):
+                found = [(rows, actor.values(some)) for rows, some in self._parts(groups, order)]
+            return Outlook(logps, in_parts(found, logps))
+        with torch.no_grad(), evaluating(actor.model):
+            looks = [(rows, actor.look(some)) for rows, some in self._parts(groups, order)]
         like = by_reply([np.zeros(len(reply.token_ids), np.float32) for reply in replies], device)
         logps_NT = in_parts([(rows, look.logps.logps_BT) for rows, look in looks], like)
         values = [(rows, look.values_BT) for rows, look in looks if look.values_BT is not None]
-        logps = by_reply(sampled, device) if known else TokenLogps(logps_NT, like.mask_BT)
-        return Outlook(logps, in_parts(values, like) if values else None)
+        return Outlook(TokenLogps(logps_NT, like.mask_BT), in_parts(values, like) if values else None)
 
     def _parts(
         self, groups: Sequence[ReplyGroup], order: Sequence[int]
