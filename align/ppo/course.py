@@ -23,7 +23,7 @@ from align.packing.layout import ReplyGroup
 from align.ppo.actor import Actor
 from align.ppo.asking import Asking
 from align.ppo.estimate import Estimate, Memory, drift, estimate
-from align.ppo.objective import explained_variance
+from align.ppo.objective import explained_variance, importance_weights
 from align.ppo.rollout import Rollout, by_reply, grouped_replies, in_parts
 from align.ppo.settings import Recipe
 from align.ppo.update import Clipped, Share, cut, mean_of, shuffled
@@ -102,7 +102,7 @@ class Iterations(Course):
         """What policy, critic and reference say of the replies before the first update."""
         device = self.device
         groups = grouped_replies(
-            [self.asking.questions.ids[index] for index in drawn], replies, self.recipe.rollout.replies
+            [self.asking.questions.ids[index] for index in drawn], replies, self.asking.replies
         )
         own = self._own_outlook(groups, replies, order)
         reference = None
@@ -114,7 +114,17 @@ class Iterations(Course):
                 ]
             reference = TokenLogps(in_parts(parts, own.logps), own.logps.mask_BT)
         ended = torch.tensor([reply.ended for reply in replies], device=device)
-        return Rollout(groups, tuple(replies), scores_N, ended, own.logps, reference, own.values_BT)
+        weights = self._weights(own.logps, replies)
+        return Rollout(groups, tuple(replies), scores_N, ended, own.logps, reference, own.values_BT, weights)
+
+    def _weights(self, old: TokenLogps, replies: Sequence[SampledReply]) -> Tensor | None:
+        """What recomputed log-probabilities make of sampled ones, where that is asked for and both are known."""
+        cap = self.recipe.rollout.importance_cap
+        sampled = [reply.logps for reply in replies if reply.logps is not None]
+        if cap is None or len(sampled) < len(replies):
+            return None
+        sampled_NT = by_reply(sampled, self.device).logps_BT
+        return importance_weights(old.logps_BT, sampled_NT, old.mask_BT, 0.0, cap)
 
     def _own_outlook(
         self, groups: Sequence[ReplyGroup], replies: Sequence[SampledReply], order: Sequence[int]

@@ -83,6 +83,17 @@ def test_another_temperature_for_the_reference_shows_as_drift() -> None:
     assert apart["rollout/logps_gap"] > 0.01
 
 
+def test_importance_weights_correct_for_another_sampler() -> None:
+    """Sampled at 0.7 and trained at 1, tokens weigh what the two say of them; sampled alike, they weigh 1."""
+    recipe = of(epochs=1, minibatches=1)
+    capped = replace(recipe, rollout=replace(recipe.rollout, importance_cap=1.2))
+    alike, weighed_alike = iterations(recipe).take(), iterations(capped).take()
+    assert weighed_alike["policy/loss"] == pytest.approx(alike["policy/loss"], abs=1e-5)
+    apart, weighed = (iterations(one, trained_at=1.0).take() for one in (recipe, capped))
+    assert abs(weighed["policy/loss"] - apart["policy/loss"]) > 1e-3
+    assert weighed["grad_norm"] != pytest.approx(apart["grad_norm"], rel=1e-3)
+
+
 def test_dropout_left_on_shows() -> None:
     """In training mode a pass of the update is another one than that of the rollout."""
     found = iterations(of(), architecture="gpt2", dropout=0.1).take()
