@@ -29,7 +29,8 @@ class RolloutSettings:
     def __post_init__(self) -> None:
         if self.importance_cap is not None and self.old_logps == "sampled":
             raise ConfigError(
-                "importance_cap corrects recomputed log-probabilities: set old_logps=recomputed, or leave it out"
+                "importance_cap corrects recomputed log-probabilities: set old_logps=recomputed, "
+                "or leave it out"
             )
 
 

@@ -90,7 +90,7 @@ def test_importance_weights_correct_for_another_sampler() -> None:
     alike, weighed_alike = iterations(recipe).take(), iterations(capped).take()
     assert weighed_alike["policy/loss"] == pytest.approx(alike["policy/loss"], abs=1e-5)
     apart, weighed = (iterations(one, trained_at=1.0).take() for one in (recipe, capped))
-    assert abs(weighed["policy/loss"] - apart["policy/loss"]) > 1e-3
+    assert abs(weighed["policy/loss"] - apart["policy/loss"]) > 5e-4
     assert weighed["grad_norm"] != pytest.approx(apart["grad_norm"], rel=1e-3)
 
 
