@@ -8,17 +8,16 @@ matches, in this project's words.
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from align import registry
 from align.config import Mistakes, Problems, field_types, section, unknown_key, value_of
 from align.errors import ConfigError
+from align.overrides import Choice, choices, conf_folder, each_readable, groups, parse, quoted, readable
 from align.protocols import Tracker
 from align.run import Run, cache_folder, flat
 from align.settings import NaturalInt, RunSettings
@@ -29,41 +28,12 @@ COMMON: dict[str, Any] = {"run": RunSettings, "seed": NaturalInt, "resume": bool
 _PIPELINE = ("stage", "order", "steps")
 """Sections that a pipeline reads itself; every other option is for its steps."""
 
-_BY_PARTS = {"run": "run.dir=runs/mine", "steps": "steps.dpo.loss.beta=0.3"}
-"""Sections that no single value stands for, each with a part as it is typed."""
-
 SECRET_KEY = re.compile(
     r"(^|_)(api_?key|secret|password|passwd|auth_token|access_token|hf_token|token)$", re.I
 )
 SECRET_VALUE = re.compile(
     r"(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f]))"
 )
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One override as typed: its key, its value as text, and whether it chooses a file of a group."""
-
-    key: str
-    text: str
-    is_group: bool
-
-
-def conf_folder() -> Path:
-    """``conf/`` of the checkout, or ``align/conf`` of an installed wheel."""
-    here = Path(__file__).resolve().parent
-    beside = here.parent / "conf"
-    return beside if beside.is_dir() else here / "conf"
-
-
-def groups() -> list[str]:
-    """Folders of ``conf/`` that a command may choose from."""
-    return sorted(path.name for path in conf_folder().iterdir() if path.is_dir() and path.name != "rules")
-
-
-def choices(group: str) -> list[str]:
-    """Names that a group offers: its yaml files."""
-    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
 def run_from(overrides: Sequence[str], command: Sequence[str]) -> Run:
@@ -90,23 +60,6 @@ def run_from(overrides: Sequence[str], command: Sequence[str]) -> Run:
         steps = _steps(values, typed, command)
         values["steps"] = {step.directory.name: dict(step.config) for step in steps}
     return _typed_run(values, command, steps)
-
-
-def parse(override: str) -> Choice:
-    """``key=value`` split, group choices told apart from values and checked against the files there are."""
-    key, sign, text = override.partition("=")
-    key = key.lstrip("+")
-    if not sign or not key or override.startswith("~"):
-        raise ConfigError(f"cannot read {override!r}: options are typed as key=value, for example stage=dpo")
-    if key in _BY_PARTS:
-        raise ConfigError(f"{override}: {key} is typed by its parts, for example {_BY_PARTS[key]}")
-    is_group = key in groups() and not text.startswith("{")
-    switched_off = text in ("null", "none") and key not in ("stage", "model")
-    if is_group and "." not in text and text not in choices(key) and not switched_off:
-        raise ConfigError(
-            f"no {key} named '{text}'.{registry.near(text, choices(key))} Known: {', '.join(choices(key))}"
-        )
-    return Choice(key, text, is_group)
 
 
 def compose(typed: Sequence[Choice]) -> dict[str, Any]:
@@ -151,7 +104,7 @@ def combinations(overrides: Sequence[str]) -> list[list[str]]:
     from hydra.errors import HydraException
 
     try:
-        parsed = OverridesParser.create().parse_overrides([_each_readable(one) for one in overrides])
+        parsed = OverridesParser.create().parse_overrides([each_readable(one) for one in overrides])
     except HydraException as error:
         raise ConfigError(_reworded(error)) from error
     axes = [
@@ -161,24 +114,6 @@ def combinations(overrides: Sequence[str]) -> list[list[str]]:
         for one, typed in zip(parsed, overrides, strict=True)
     ]
     return [list(job) for job in itertools.product(*axes)]
-
-
-def readable(text: str) -> str:
-    """A value as typed, in quotes where it holds ``=``: Hydra's grammar has no other place for that sign.
-
-    A sweep's folders are named ``seed=1``, and are then named as a model's or a reward's path, or as several
-    in a plain list.
-    """
-    if text.startswith("[") and text.endswith("]") and not set(text[1:-1]) & set("[]{}'\""):
-        return f"[{','.join(readable(one.strip()) for one in text[1:-1].split(','))}]"
-    return quoted(text) if "=" in text and not text.startswith(("'", '"', "[", "{")) else text
-
-
-def _each_readable(override: str) -> str:
-    key, _, text = override.partition("=")
-    if text.startswith(("'", '"', "[", "{")):
-        return f"{key}={readable(text)}"
-    return f"{key}={','.join(map(readable, text.split(',')))}"
 
 
 def _reworded(error: Exception) -> str:
@@ -333,8 +268,8 @@ def _typed_for_steps(
 
 
 def _as_choices(values: Mapping[str, Any]) -> list[Choice]:
-    """Nested values from yaml as overrides; a group's ``name`` is a choice of its file."""
-    named = {f"{group}.name": group for group in groups()}
+    """Nested values from yaml as overrides; a group's ``name`` (or its own word) is a choice of its file."""
+    named = {f"{group}.name": group for group in groups()} | {group: group for group in groups()}
     return [
         parse(f"{named[key]}={value}" if key in named else f"{key}={quoted(value)}")
         for key, value in flat(values).items()
@@ -345,10 +280,3 @@ def _last_wins(typed: Sequence[Choice]) -> list[Choice]:
     """One choice a group: Hydra refuses two."""
     last = {choice.key: place for place, choice in enumerate(typed) if choice.is_group}
     return [c for place, c in enumerate(typed) if not c.is_group or last[c.key] == place]
-
-
-def quoted(value: Any) -> str:
-    """A plain value in Hydra's override grammar."""
-    if isinstance(value, str):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return json.dumps(value)

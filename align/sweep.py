@@ -9,7 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from align.compose import combinations, parse, quoted
+from align.compose import combinations
+from align.overrides import parse, quoted
 
 
 def sweep(overrides: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from align.models.batch import TokenIds
+    from align.models.policy import Policy
     from align.models.round_trip import RoundTrip
     from align.models.scalar import ScalarModel
     from align.models.unseen import UnseenScores
@@ -48,11 +49,7 @@ class BradleyTerry:
         """
         import torch
 
-        from align.models.round_trip import RoundTrip
         from align.models.scalar import load_scalar
-        from align.models.unseen import read_unseen
-        from align.packing.probe import open_forward
-        from align.report.console import say
         from align.settings import AdapterSettings, ModelSettings
 
         accelerator = torch.accelerator.current_accelerator(check_available=True)
@@ -60,6 +57,35 @@ class BradleyTerry:
         model = ModelSettings(path=self.path, max_length=1)  # each text is measured when it is scored
         scalar = load_scalar(model, AdapterSettings(), texts=None, seed=0, device=device, trained=True)
         scalar.model.eval().requires_grad_(False)
+        return self._ready(scalar)
+
+    def prepare_on(self, policy: Policy, cache: Path | None = None) -> Ready:
+        """The same scores, from the adapter alone where it was trained on the policy's frozen weights.
+
+        Raises:
+            ModelError: as ``prepare``.
+        """
+        import torch
+
+        from align.models.one_base import Apart, saved_scalar
+        from align.report.console import say
+
+        try:
+            if self.device is not None and torch.device(self.device) != policy.device:
+                raise Apart(f"reward.device={self.device} is not the policy's")
+            scalar = saved_scalar(policy, self.path)
+        except Apart as why:
+            say(f"note: the reward model {self.path} is loaded beside the policy's weights, because {why}")
+            return self.prepare(cache)
+        say(f"the reward model {self.path} is an adapter on the policy's frozen weights")
+        return self._ready(scalar)
+
+    def _ready(self, scalar: ScalarModel) -> Ready:
+        from align.models.round_trip import RoundTrip
+        from align.models.unseen import read_unseen
+        from align.packing.probe import open_forward
+        from align.report.console import say
+
         forward = open_forward(scalar.model, scalar.pad_id, say=say)
         round_trip = RoundTrip(scalar.chat, f"the reward model {self.path}", say)
         return Ready(scalar, forward, self.batch_size, self.too_long, round_trip, read_unseen(self.path))

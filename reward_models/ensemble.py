@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
+    from align.models.policy import Policy
     from align.types import Prompt
 
 __all__ = ["Ensemble"]
@@ -73,13 +74,22 @@ class Ensemble:
             ModelError: a member cannot be loaded, or does not say how it scores unseen pairs where
                 ``scale`` asks for that.
         """
-        members = tuple(
-            BradleyTerry(path, self.batch_size, self.too_long, self.device).prepare(cache)
-            for path in self.paths
-        )
-        return Members(
-            self, members, tuple(self._line(*one) for one in zip(self.paths, members, strict=True))
-        )
+        return self._together(tuple(one.prepare(cache) for one in self._each()))
+
+    def prepare_on(self, policy: Policy, cache: Path | None = None) -> Members:
+        """The same, each member on the policy's frozen weights where it was trained as an adapter on them.
+
+        Raises:
+            ModelError: as ``prepare``.
+        """
+        return self._together(tuple(one.prepare_on(policy, cache) for one in self._each()))
+
+    def _each(self) -> list[BradleyTerry]:
+        return [BradleyTerry(path, self.batch_size, self.too_long, self.device) for path in self.paths]
+
+    def _together(self, members: tuple[Ready, ...]) -> Members:
+        lines = tuple(self._line(*one) for one in zip(self.paths, members, strict=True))
+        return Members(self, members, lines)
 
     def _line(self, path: str, member: Ready) -> tuple[float, float]:
         """What is taken off a member's scores, and what they are then divided by."""

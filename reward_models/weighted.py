@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from align.models.policy import Policy
     from align.types import Prompt
 
 __all__ = ["Weighted"]
@@ -52,10 +53,16 @@ class Weighted:
 
     def prepare(self, cache: Path | None = None) -> Sum:
         """Makes each part ready. Raises what the parts raise."""
-        return Sum(
-            {name: part.reward.prepare(cache) for name, part in self.parts.items()},
-            {name: part.weight for name, part in self.parts.items()},
-        )
+        return self._sum({name: part.reward.prepare(cache) for name, part in self.parts.items()})
+
+    def prepare_on(self, policy: Policy, cache: Path | None = None) -> Sum:
+        """The same, each part on the policy's frozen weights where it can stand there."""
+        from align.models.one_base import prepared
+
+        return self._sum({name: prepared(part.reward, policy, cache) for name, part in self.parts.items()})
+
+    def _sum(self, scorers: Mapping[str, Scorer]) -> Sum:
+        return Sum(scorers, {name: part.weight for name, part in self.parts.items()})
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from align import registry
-from align.compose import choices, combinations, conf_folder, groups, run_from
+from align.compose import combinations, run_from
 from align.errors import ConfigError
+from align.overrides import choices, conf_folder, groups
 from align.run import Run, differences
 
 REPO = Path(__file__).resolve().parent.parent
@@ -101,14 +102,18 @@ def test_a_pipeline_composes_each_step_as_if_alone() -> None:
         "stage=pipeline", "training.max_steps=9", "steps.dpo.training.max_steps=50", "steps.dpo.loss=ipo",
         "steps.dpo.loss.beta=0.3",
     )  # fmt: skip
-    sft, reward, dpo, evaluate = run.steps
-    assert [step.directory.name for step in run.steps] == ["sft", "reward", "dpo", "evaluate"]
+    sft, reward, dpo, evaluate, ppo, evaluate_ppo = run.steps
+    names = ["sft", "reward", "dpo", "evaluate", "ppo", "evaluate_ppo"]
+    assert [step.directory.name for step in run.steps] == names
     assert sft.stage.training.max_steps == reward.stage.training.max_steps == 9  # type: ignore[attr-defined]
     assert dpo.stage.training.max_steps == 50  # type: ignore[attr-defined]
     assert (type(dpo.stage.loss).__name__, dpo.stage.loss.beta) == ("Ipo", 0.3)  # type: ignore[attr-defined]
     assert reward.stage.model.path == dpo.stage.model.path == "unused/sft"  # type: ignore[attr-defined]
     assert evaluate.stage.model.path == "unused/dpo"  # type: ignore[attr-defined]
     assert evaluate.stage.reward.path == "unused/reward"  # type: ignore[attr-defined]
+    assert ppo.stage.model.path == "unused/sft"  # type: ignore[attr-defined]
+    assert ppo.stage.reward.path == "unused/reward"  # type: ignore[attr-defined]
+    assert evaluate_ppo.stage.model.path == "unused/ppo"  # type: ignore[attr-defined]
 
 
 def test_a_typed_reward_replaces_the_wired_one() -> None:
@@ -117,7 +122,7 @@ def test_a_typed_reward_replaces_the_wired_one() -> None:
 
 
 def test_a_reward_typed_for_the_step_replaces_the_wired_one() -> None:
-    evaluate = composed("stage=pipeline", "steps.evaluate.reward=gold").steps[-1]
+    evaluate = composed("stage=pipeline", "steps.evaluate.reward=gold").steps[3]
     assert type(evaluate.stage.reward).__name__ == "Gold"  # type: ignore[attr-defined]
 
 
@@ -142,7 +147,7 @@ def test_a_pipelines_mistakes_are_told_before_any_step_runs(override: str, words
 
 
 def test_an_optional_group_is_switched_off_by_none() -> None:
-    evaluate = composed("stage=pipeline", "steps.evaluate.reward=none").steps[-1]
+    evaluate = composed("stage=pipeline", "steps.evaluate.reward=none").steps[3]
     assert evaluate.stage.reward is None  # type: ignore[attr-defined]
 
 
@@ -252,7 +257,7 @@ def test_an_emptied_variable_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_pipeline_hands_its_cache_to_every_step_but_to_one_that_has_its_own() -> None:
     run = composed("stage=pipeline", "run.cache='/a b=c'", "steps.dpo.run.cache=/d")
     assert run.cache == Path("/a b=c")
-    assert [str(step.cache) for step in run.steps] == ["/a b=c", "/a b=c", "/d", "/a b=c"]
+    assert [str(step.cache) for step in run.steps] == ["/a b=c"] * 2 + ["/d"] + ["/a b=c"] * 3
 
 
 def test_a_run_is_the_same_with_another_cache() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,11 @@ from peft.utils import ModulesToSaveWrapper
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from align.files import sync
+from align.files import sync, write_json
 from align.models.build import quiet
+
+BASE_FILE = "base.json"
+"""Beside an adapter: the fingerprint of the weights that it was trained on."""
 
 
 @contextmanager
@@ -52,7 +56,8 @@ def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path) 
     """Weights (safetensors), config and tokenizer (chat template included) in ``directory``.
 
     Under an adapter the weights in ``directory`` have it merged in, so that they load by themselves, and
-    the adapter as it is goes to ``adapter`` beside it. The model in memory is only read.
+    the adapter as it is goes to ``adapter`` beside it, with the fingerprint of the weights under it. The
+    model in memory is only read.
     """
     base = plain_model(model)
     with quiet(), whole_folder(directory) as aside:
@@ -63,11 +68,19 @@ def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path) 
             # "auto" would ask the Hub how large the base's vocabulary is
             model.save_pretrained(aside, save_embedding_layers=False)
             tokenizer.save_pretrained(aside)
+            write_json(aside / BASE_FILE, {"sha256": backbone_fingerprint(model)})
 
 
 def plain_model(model: Any) -> Any:
     """The transformers model under an adapter, or the model itself."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def backbone_of(model: Any) -> torch.nn.Module | None:
+    """The transformers model without its head, where it keeps that apart."""
+    whole = plain_model(model)
+    backbone = getattr(whole, whole.base_model_prefix or "", None)
+    return backbone if isinstance(backbone, torch.nn.Module) else None
 
 
 def merged_state(model: Any, *, adapter: bool = True) -> dict[str, Tensor]:
@@ -103,8 +116,29 @@ def base_fingerprint(model: Any) -> str:
 
     It is the same under LoRA as for the plain model that the adapter was put on.
     """
-    digest = hashlib.sha256(plain_model(model).config.to_json_string(use_diff=False).encode())
-    state = merged_state(model, adapter=False)
+    config = plain_model(model).config.to_json_string(use_diff=False)
+    return _digest(config, merged_state(model, adapter=False))
+
+
+def backbone_fingerprint(model: Any) -> str:
+    """SHA-256 of the weights below the head that a model has with its adapter off.
+
+    It is the same for a policy and for a reward model that were put on the same weights.
+    """
+    base = plain_model(model)
+    state, inside = merged_state(model, adapter=False), f"{base.base_model_prefix}."
+    below = {name.removeprefix(inside): one for name, one in state.items() if name.startswith(inside)}
+    return _digest(base.config.model_type, below or state)
+
+
+def saved_base(adapter: Path) -> str | None:
+    """``backbone_fingerprint`` of the weights that an adapter in a folder was trained on; None if unsaid."""
+    path = adapter / BASE_FILE
+    return str(json.loads(path.read_text(encoding="utf-8"))["sha256"]) if path.is_file() else None
+
+
+def _digest(config: str, state: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(config.encode())
     with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter: each core takes a tensor
         parts = pool.map(_tensor_digest, state.values())
         for (name, tensor), part in sorted(zip(state.items(), parts, strict=True), key=lambda one: one[0][0]):

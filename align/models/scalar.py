@@ -131,7 +131,7 @@ def load_scalar(
     made.config.num_labels = 1
     base, missing = load_weights(AutoModelForSequenceClassification, made, seed, ignore_mismatched_sizes=True)
     _check(base, made, missing, trained)
-    _draw_head(base, missing, seed)
+    draw_head(base, missing, seed)
     chat = ChatFormat(made.tokenizer)
     adapted = with_adapter(base, made, adapter, "SEQ_CLS", seed)
     place = torch.device(device)
@@ -169,8 +169,8 @@ def _check(base: Any, made: Origin, missing: set[str], trained: bool) -> None:
         )
 
 
-def _draw_head(base: Any, missing: set[str], seed: int) -> None:
-    """The last linear layer, where it is new."""
+def draw_head(base: Any, missing: set[str], seed: int) -> None:
+    """Draws the last linear layer from ``seed``, where its weight is among the ``missing`` names."""
     with seeded(seed), torch.no_grad():
         for name, layer in base.named_modules():
             if isinstance(layer, nn.Linear) and layer.out_features == 1 and f"{name}.weight" in missing:

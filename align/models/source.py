@@ -49,9 +49,9 @@ def find_model(path: str) -> ModelSource:
     for place in (folder / "model", folder):
         if (place / "config.json").is_file():
             return ModelSource(weights=str(place.resolve()), tokenizer=str(place.resolve()))
-    for place in (folder / "adapter", folder):
-        if (place / "adapter_config.json").is_file():
-            return _adapter_source(place.resolve())
+    adapter = adapter_folder(path)
+    if adapter is not None:
+        return _adapter_source(Path(adapter))
     hint = " (a run that did not finish?)" if (folder / "config.yaml").is_file() else ""
     raise ModelError(
         f"model path {path} holds neither model/config.json nor config.json nor adapter_config.json{hint}"
@@ -81,6 +81,15 @@ def cannot_load(path: str, error: Exception) -> ModelError:
 def is_scalar(config: Any) -> bool:
     """Whether a checkpoint was saved with a sequence-classification head."""
     return any("ForSequenceClassification" in name for name in config.architectures or [])
+
+
+def adapter_folder(path: str) -> str | None:
+    """The adapter in a folder, or the one that a run directory keeps beside its merged weights, if any."""
+    folder = Path(path).expanduser()
+    for place in (folder / "adapter", folder):
+        if (place / "adapter_config.json").is_file():
+            return str(place.resolve())
+    return None
 
 
 def adapter_task(adapter: str) -> str:

@@ -73,6 +73,14 @@ class Actor:
             return outlook
         return replace(outlook, values_BT=self.critic(groups))
 
+    def values(self, groups: Sequence[ReplyGroup]) -> Tensor:
+        """What the critic says (N, T), and only that: a network of its own needs no pass of the policy."""
+        if self.critic is not None:
+            return self.critic(groups)
+        values_BT = self.look(groups).values_BT
+        assert values_BT is not None, "there is no critic"
+        return values_BT
+
     def work(self, groups: Sequence[ReplyGroup]) -> Work:
         """What a pass forward and back over these groups takes, the critic's included."""
         policy = self.forward.work(groups)

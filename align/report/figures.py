@@ -14,7 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from align.errors import DataError
 from align.files import written_aside
 from align.report import panels
-from align.report.files import read_metrics, read_results, read_samples
+from align.report.files import read_metrics, read_results
 from align.tracking.metrics import CLOCK_KEYS
 from align.types import Result
 
@@ -59,22 +59,28 @@ def reward_figure(run_dir: Path, path: Path) -> Figure:
     return _save([loss, right, panels.accuracy(results)], path, drawn_from=[run_dir])
 
 
-def pipeline_figure(run_dirs: Mapping[str, Path], results: Sequence[Result], path: Path) -> Figure:
+def pipeline_figure(
+    run_dirs: Mapping[str, Path],
+    results: Sequence[Result],
+    samples: Sequence[Mapping[str, Any]],
+    path: Path,
+) -> Figure:
     """A whole pipeline on one page; what there is no data for is left out.
 
-    First a loss curve a step, in the order of ``run_dirs`` (step name -> its directory); then the reward
-    model's accuracy beside the Bayes limit, the scores of each policy's replies (from the last
-    ``samples.jsonl`` among the directories), and the win rates, with 95 % intervals.
+    First a curve a step, in the order of ``run_dirs`` (step name -> its directory): the score of the rollouts
+    where there are any, the loss elsewhere. Then the reward model's accuracy beside the Bayes limit, the
+    scores of each policy's replies (``samples``, rows of ``samples.jsonl``), and the win rates, with 95 %
+    intervals.
 
     Raises:
         DataError: a damaged file, or nothing at all to draw.
     """
     drawn: list[panels.Panel | None] = []
-    samples: list[dict[str, Any]] = []
     for step, run_dir in run_dirs.items():
         lines = _if_there(run_dir / "metrics.jsonl", read_metrics)
-        drawn.append(panels.curves(lines, {"training": "loss"}, title=f"{step}: loss"))
-        samples = _if_there(run_dir / "samples.jsonl", read_samples) or samples
+        rolls = any("rollout/score" in line for line in lines)
+        key, title = ("rollout/score", "score of its replies") if rolls else ("loss", "loss")
+        drawn.append(panels.curves(lines, {"training": key}, title=f"{step}: {title}"))
     drawn += [panels.accuracy(results), panels.scores(samples, results), panels.wins(results)]
     return _save(drawn, path, drawn_from=list(run_dirs.values()))
 

@@ -78,6 +78,25 @@ def read_samples(path: Path) -> list[dict[str, Any]]:
     return [_row(path, number, line) for number, line in _numbered(path)]
 
 
+def merged_samples(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """The rows of several evaluations with every policy's reply to a prompt side by side.
+
+    Rows are those of the first; a later evaluation adds the policies that are not there yet, where it asked
+    the same prompts. One that asked others is left out.
+    """
+    if not runs:
+        return []
+    rows = [{**row, "replies": dict(row["replies"])} for row in runs[0]]
+    for more in runs[1:]:
+        if [row["prompt"] for row in more] != [row["prompt"] for row in rows]:
+            continue
+        for row, other in zip(rows, more, strict=True):
+            row["replies"] |= {
+                label: reply for label, reply in other["replies"].items() if label not in row["replies"]
+            }
+    return rows
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of ``metrics.jsonl``, one dict a step, in the order of steps.
 

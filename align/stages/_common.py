@@ -14,6 +14,7 @@ from align.distributed.device import compute_dtype, device
 from align.errors import DataError
 from align.evaluation.accuracy import accuracy
 from align.models.chat import ChatFormat
+from align.models.one_base import prepared
 from align.models.policy import Policy, evaluating, load_policy
 from align.models.scalar import ScalarModel, load_scalar
 from align.packing.forward import Forward, Padded
@@ -70,11 +71,14 @@ def _note_model(run: Run, model: ModelSettings, chat: ChatFormat, role: str = "m
         run.note_input("chat_template", None, chat.template_fingerprint())
 
 
-def open_reward(run: Run, reward: RewardModel) -> Scorer:
-    """A reward ready to score, with every model and file that it is made of noted in run.json."""
+def open_reward(run: Run, reward: RewardModel, policy: Policy | None = None) -> Scorer:
+    """A reward ready to score, with every model and file that it is made of noted in run.json.
+
+    It stands on the frozen weights of a ``policy`` with an adapter, where it was trained on them.
+    """
     for role, path in _paths_of(reward, "reward"):
         run.note_input(role, path)
-    return reward.prepare(run.cache)
+    return prepared(reward, policy, run.cache)
 
 
 def _paths_of(component: Any, role: str) -> Iterator[tuple[str, str]]:

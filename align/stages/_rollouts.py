@@ -12,16 +12,19 @@ from align.errors import DataError, ModelError
 from align.evaluation.compare import Answers, sample_rows
 from align.evaluation.policies import answers, scored
 from align.evaluation.statistics import mean, paired_difference
+from align.models.one_base import Apart, new_scalar, saved_scalar
 from align.models.policy import Policy, save_policy
 from align.models.save import plain_model
 from align.models.scalar import ScalarModel, load_scalar
+from align.models.source import find_model
 from align.packing.forward import Forward
 from align.pairs.prepare import prepare
 from align.pairs.prompts import read_prompts
 from align.pairs.read import texts
 from align.pairs.store import TokenStore
 from align.ppo.actor import Actor, LinearValue, Together, head_width
-from align.ppo.course import Iterations, Questions
+from align.ppo.asking import Asking, Questions
+from align.ppo.course import Iterations
 from align.ppo.estimate import first_memory
 from align.ppo.settings import CriticSettings
 from align.protocols import Scorer
@@ -30,6 +33,7 @@ from align.report.figures import training_figure
 from align.report.files import write_samples
 from align.report.terminal import print_summary
 from align.run import Run, flat
+from align.settings import ModelSettings
 from align.stages._common import input_hashes, open_policy, open_reward, ready
 from align.stages._recipe import RolloutStage, SamplingStage
 from align.training.loop import train
@@ -40,20 +44,17 @@ def optimise(run: Run, stage: RolloutStage) -> None:
     """Trains a policy on its own replies; writes ``model/``, and what unseen prompts gain to results.json."""
     policy = open_policy(run, stage.model, stage.adapter, stage.dataset)
     questions = read_questions(run, stage, policy)
-    scorer = open_reward(run, stage.reward)
+    scorer = open_reward(run, stage.reward, policy)
+    replies = stage.recipe.rollout.replies
     forward = ready(policy, stage.training)
     actor = _actor(run, stage, policy, forward)
     course = Iterations(
-        policy=policy,
+        asking=Asking(policy, scorer, questions, stage.sampling, replies, run.seed),
         actor=actor,
         reference=opened_reference(stage, policy, forward) if stage.recipe.asks_reference else None,
-        scorer=scorer,
-        questions=questions,
         demonstrations=_imitated(run, stage, policy),
         recipe=stage.recipe,
-        sampling=stage.sampling,
         training=stage.training,
-        seed=run.seed,
         memory=first_memory(stage.recipe.kl),
     )
     summary = train(
@@ -88,20 +89,41 @@ def _actor(run: Run, stage: RolloutStage, policy: Policy, forward: Forward) -> A
 def _critic(run: Run, stage: RolloutStage, policy: Policy, critic: CriticSettings) -> ScalarModel:
     """A critic's own network, from a reward model or from where the policy starts.
 
+    Under LoRA it is an adapter and a head on the policy's frozen weights, where it starts from them.
+
     Raises:
         ModelError: it reads tokens in another way than the policy writes them.
     """
     start = stage.model if critic.path is None else replace(stage.model, path=critic.path, scratch=None)
-    scalar = load_scalar(
-        start, stage.adapter, texts=lambda: texts(stage.dataset), seed=run.seed, device=policy.device
-    )
     run.note_input("critic", start.path)
+    scalar = None
+    if stage.adapter.kind == "lora":
+        try:
+            scalar = _critic_on_base(run, stage, policy, start)
+            say("the critic is an adapter and a head on the policy's frozen weights")
+        except Apart as why:
+            say(f"note: the critic is a whole network beside the policy's weights, because {why}")
+    if scalar is None:
+        scalar = load_scalar(
+            start, stage.adapter, texts=lambda: texts(stage.dataset), seed=run.seed, device=policy.device
+        )
     if scalar.chat.fingerprint() != policy.chat.fingerprint():
         raise ModelError(
             f"critic.path={critic.path} has another tokenizer than the policy, and a critic reads the "
             f"policy's own tokens: start it from a model of the policy's family, or set critic.path=null"
         )
     return scalar
+
+
+def _critic_on_base(run: Run, stage: RolloutStage, policy: Policy, start: ModelSettings) -> ScalarModel:
+    """A new one where policy and critic start from one model, else the reward model at its path.
+
+    Raises:
+        Apart: it cannot stand on the policy's weights.
+    """
+    if start.path is None or (stage.model.path and find_model(start.path) == find_model(stage.model.path)):
+        return new_scalar(policy, stage.adapter, run.seed)
+    return saved_scalar(policy, start.path, trainable=True, dropout=stage.adapter.dropout)
 
 
 def opened_reference(

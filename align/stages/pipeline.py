@@ -23,7 +23,7 @@ class Pipeline:
         """Writes the steps' results as one results.json, prints the table, draws figures/pipeline.png."""
         from align.report.console import say, step_heading
         from align.report.figures import pipeline_figure
-        from align.report.files import read_results, read_samples
+        from align.report.files import merged_samples, read_results, read_samples, write_samples
         from align.report.terminal import print_summary
 
         results: list[Result] = []
@@ -34,18 +34,19 @@ class Pipeline:
             else:
                 step.continued(run.resume).execute()
             results += read_results(step.directory / "results.json")
+        # two evaluations beside one reference say the same of it twice
+        results = list(dict.fromkeys(results))
         run.write_results(results)
+        found = [step.directory / "samples.jsonl" for step in run.steps if step.stage_name == "evaluate"]
+        rows = merged_samples([read_samples(path) for path in found if path.exists()])
+        if rows:
+            write_samples(run.directory / "samples.jsonl", rows)
         figure = run.directory / "figures" / "pipeline.png"
-        pipeline_figure({step.directory.name: step.directory for step in run.steps}, results, figure)
-        samples = run.directory / "evaluate" / "samples.jsonl"
+        pipeline_figure({step.directory.name: step.directory for step in run.steps}, results, rows, figure)
         places = {
             **{f"{step.directory.name} model": step.directory / "model" for step in run.steps},
             "results": run.directory / "results.json",
-            "samples": samples,
+            "samples": run.directory / "samples.jsonl",
             "figure": figure,
         }
-        print_summary(
-            results,
-            read_samples(samples) if samples.exists() else (),
-            {name: path for name, path in places.items() if path.exists()},
-        )
+        print_summary(results, rows, {name: path for name, path in places.items() if path.exists()})

@@ -8,9 +8,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.ppo_optimum.draw import draw
-
 from align.files import write_json, write_whole
+from experiments.ppo_optimum.draw import draw
 from experiments.ppo_optimum.runs import METHODS, Reached, reached
 from experiments.ppo_optimum.task import ONE_TOKEN, SHORT
 
@@ -42,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def table(found: Sequence[Reached]) -> str:
     """One line a run, in Markdown."""
     lines = [
-        "| task | stage | seed | KL to the optimum, nats (at most 0.005) | objective short of the best (at most 0.001)"
-        " | drift, nats | drift of the optimum |",
+        "| task | stage | seed | KL to the optimum, nats (at most 0.005) "
+        "| objective short of the best (at most 0.001) | drift, nats | drift of the optimum |",
         "|---|---|---|---|---|---|---|",
     ]
     for one in found:

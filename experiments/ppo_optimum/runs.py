@@ -9,7 +9,15 @@ from typing import Any
 
 from align.__main__ import main
 from align.errors import AlignError
-from experiments.ppo_optimum.task import Distance, Task, distance, outcomes, write_policy, write_prompts
+from experiments.ppo_optimum.task import (
+    Distance,
+    Outcomes,
+    Task,
+    distance,
+    outcomes,
+    write_policy,
+    write_prompts,
+)
 
 LARGEST_KL, LARGEST_GAP = 5e-3, 1e-3
 """Bounds of TRUTHS: KL to the optimum in nats, and what the objective may fall short by."""
@@ -20,6 +28,8 @@ class Method:
     """A stage and the options that the tasks take beside their own."""
 
     name: str
+    price: str
+    """The option that takes the task's beta."""
     words: tuple[str, ...]
 
 
@@ -33,21 +43,18 @@ COMMON = (
     "model.max_length=16",
     "training.schedule=cosine",
     "training.precision=float32",
+    "training.batch_size=256",
     "training.log_every=20",
 )
 
 METHODS = (
     Method(
         "ppo",
-        (
-            "score.normalise=none",
-            "advantage.lam=1",
-            "objective.epochs=2",
-            "objective.minibatches=2",
-            "training.batch_size=1024",
-        ),
+        "kl.coef",
+        ("score.normalise=none", "advantage.lam=1", "objective.epochs=2", "objective.minibatches=2"),
     ),
-    Method("rloo", ("rollout.replies=16", "objective.minibatches=2", "training.batch_size=64")),
+    Method("rloo", "kl.coef", ("rollout.replies=16", "objective.minibatches=2", "training.batch_size=16")),
+    Method("online_dpo", "loss.beta", ("online.labels=bradley_terry",)),
 )
 
 
@@ -58,7 +65,13 @@ class Reached:
     task: Task
     method: Method
     seed: int
-    distance: Distance
+    reference: Outcomes
+    policy: Outcomes
+
+    @property
+    def distance(self) -> Distance:
+        """How far the policy is from the optimum."""
+        return distance(self.task, self.reference, self.policy)
 
     @property
     def within(self) -> bool:
@@ -76,6 +89,11 @@ class Reached:
             "distance": dataclasses.asdict(self.distance),
             "within": self.within,
         }
+
+
+def retyped(word: str, method: Method) -> bool:
+    """Whether a method has a value of its own for an option."""
+    return any(own.startswith(f"{word.partition('=')[0]}=") for own in method.words)
 
 
 def reached(task: Task, method: Method, seed: int, work: Path, *more: str) -> Reached:
@@ -97,12 +115,12 @@ def reached(task: Task, method: Method, seed: int, work: Path, *more: str) -> Re
         f"dataset.path={work / 'prompts.jsonl'}",
         f"sampling.max_new_tokens={task.length}",
         "sampling.batch_size=1024",
-        f"kl.coef={task.beta}",
+        f"{method.price}={task.beta}",
         f"seed={seed}",
         f"training.max_steps={task.iterations}",
         f"training.learning_rate={task.learning_rate}",
     ]
-    code = main([*words, *COMMON, *method.words, *more])
+    code = main([*words, *(word for word in COMMON if not retyped(word, method)), *method.words, *more])
     if code:
         raise AlignError(f"stage={method.name} on the task of {task.name} ended with exit code {code}")
-    return Reached(task, method, seed, distance(task, outcomes(task, start), outcomes(task, run / "model")))
+    return Reached(task, method, seed, outcomes(task, start), outcomes(task, run / "model"))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
 
@@ -36,7 +37,7 @@ class Task:
     length: int
     beta: float
     """Price of a nat of KL, in rewards."""
-    iterations: int = 150
+    iterations: int = 100
     learning_rate: float = 0.003
     hidden: int = 64
 
@@ -89,12 +90,12 @@ def write_prompts(path: Path) -> None:
     path.write_text(json.dumps({"prompt": QUESTION, "completion": "b"}) + "\n", encoding="utf-8")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outcomes:
     """Every reply that can be sampled, in one order: its reward and a policy's log-probability (nats)."""
 
-    rewards: np.ndarray
-    logps: np.ndarray
+    rewards: NDArray[np.float64]
+    logps: NDArray[np.float64]
 
 
 def outcomes(task: Task, folder: Path) -> Outcomes:
@@ -141,17 +142,23 @@ class Distance:
     """That of the optimum."""
 
 
+def optimum(task: Task, reference: Outcomes) -> NDArray[np.float64]:
+    """The optimum's log-probabilities (nats) of the same replies: pi_ref exp(r / beta) / Z."""
+    tilted = reference.logps + reference.rewards / task.beta
+    found: NDArray[np.float64] = tilted - np.logaddexp.reduce(tilted)
+    return found
+
+
 def distance(task: Task, reference: Outcomes, policy: Outcomes) -> Distance:
     """Both over the same replies, exactly: nothing is sampled."""
-    tilted = reference.logps + reference.rewards / task.beta
-    log_z = float(np.logaddexp.reduce(tilted))
-    optimum = tilted - log_z
-    weights, best = np.exp(policy.logps), np.exp(optimum)
+    best_logps = optimum(task, reference)
+    log_z = float(np.logaddexp.reduce(reference.logps + reference.rewards / task.beta))
+    weights, best = np.exp(policy.logps), np.exp(best_logps)
     drift = float((weights * (policy.logps - reference.logps)).sum())
     return Distance(
-        kl=float((weights * (policy.logps - optimum)).sum()),
+        kl=float((weights * (policy.logps - best_logps)).sum()),
         objective=float((weights * policy.rewards).sum()) - task.beta * drift,
         best=task.beta * log_z,
         drift=drift,
-        best_drift=float((best * (optimum - reference.logps)).sum()),
+        best_drift=float((best * (best_logps - reference.logps)).sum()),
     )

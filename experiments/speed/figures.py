@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 SIDES = {
     "dpo": "DPO",
@@ -13,6 +13,22 @@ SIDES = {
     "reward": "reward model",
 }
 """Parts that both sides do, as the README calls them."""
+
+
+@dataclass(frozen=True)
+class PpoSide:
+    """One of our ways to do PPO beside trl, whose critic is a network of its own."""
+
+    label: str
+    critic: Literal["shared", "separate"]
+    old_logps: Literal["sampled", "recomputed"]
+
+
+PPO_SIDES = {
+    "separate": PpoSide("critic of its own, `old_logps=sampled`", "separate", "sampled"),
+    "recomputed": PpoSide("critic of its own, `old_logps=recomputed`", "separate", "recomputed"),
+    "shared": PpoSide("value head on the trunk, `old_logps=sampled`", "shared", "sampled"),
+}
 
 Round = Mapping[str, Any]
 """The measurements of one part in one round, by side (``rounds.Round``)."""
@@ -69,6 +85,22 @@ def _worst(part: str, label: str, **more: Any) -> Figure:
 
 def _sweep_share(one: float, everything: float, runs: int) -> float:
     return everything / (runs * one)
+
+
+def _ppo(part: str, prompts: str, targets: Mapping[str, float], memory: float) -> dict[str, Figure]:
+    """Episodes a second and memory over trl's, for each of our ways."""
+    figures = {
+        f"{part}_{side}": _ratio(
+            part, f"PPO episodes/s over `trl.PPOTrainer`, {prompts} prompts, {how.label}",
+            "speed", (side, "theirs"), target={"cpu float32": targets[side]} if side in targets else {},
+        )
+        for side, how in PPO_SIDES.items()
+    }  # fmt: skip
+    figures[f"{part}_memory"] = _ratio(
+        part, f"peak memory over trl's, {prompts} prompts, value head on the trunk",
+        "peak_mb", ("shared", "theirs"), target={"cpu float32": memory}, at_most=True,
+    )  # fmt: skip
+    return figures
 
 
 _BOTH_SIDES = ("ours", "theirs")
@@ -135,16 +167,19 @@ FIGURES: Mapping[str, Figure] = {
         target={"*": 200.0},
         at_most=True,
     ),
+    **_ppo("ppo_short", "short", {"separate": 1.4, "shared": 2.4}, memory=0.6),
+    **_ppo("ppo_long", "long", {"separate": 1.9, "shared": 3.2}, memory=0.5),
 }  # fmt: skip
 """In the order of the table; names are those of ``figures`` in ``results.json``."""
 
 
 def number(measured: Mapping[str, Any], name: str) -> float:
-    """What one process measured; ``speed`` is pairs a second, ``tokens_a_second`` what was sampled."""
+    """What one process measured; ``speed`` is pairs, or episodes, a second, ``tokens_a_second`` what was
+    sampled."""
     if name == "tokens_a_second":
         return float(measured["tokens"] / measured["seconds"])
     if name == "speed":
-        return float(measured["pairs"] / measured["seconds"])
+        return float(measured["pairs" if "pairs" in measured else "episodes"] / measured["seconds"])
     return float(measured[name])
 
 

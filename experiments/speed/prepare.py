@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from align.pairs.store import TokenStore, store_writer
 from align.settings import AdapterSettings, DatasetSettings, ModelSettings, ScratchSettings, TrainingSettings
 from align.training.sampler import Sampler, permutation
 from align.types import PreferencePair, TokenPair
-from experiments.speed.work import MOST_TOKENS, Job, Work
+from experiments.speed.work import MOST_TOKENS, Job, Work, note_facts
 
 SETS_MODEL = ScratchSettings(hidden_size=128, layers=2, heads=4, mlp_size=384, vocab_size=MOST_TOKENS)
 """Trained on the prepared sets: small, so that reading the data is no small part of a step."""
@@ -34,7 +35,8 @@ def measure(job: Job) -> dict[str, Any]:
     work, world = job.work, job.world
     limit = rows_to_read(work, work.rows, exactly=True)
     dataset = dataset_of(work, limit)
-    policy = _models(work, dataset, world)
+    models = {"policy": world / "policy", "scalar": world / "scalar"}
+    policy = write_models(work, dataset, models, work.max_length)
     data = prepare(dataset, policy.chat, work.max_length, world / "pairs", "pairs").train
     batches = len(data) // work.batch_size
     if not batches:
@@ -45,14 +47,13 @@ def measure(job: Job) -> dict[str, Any]:
     )
     if job.what == "sets":
         _write_sets(work, policy, dataset, world)
-    place = torch.cuda.get_device_name() if device().type == "cuda" else _cpu_name()
     facts = {
         "limit": limit,
         "pairs": batches * work.batch_size,
         "weights": policy.model.num_parameters(),
-        "device": place,
+        "device": device_name(),
     }
-    (world / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+    note_facts(world, facts)
     return facts
 
 
@@ -79,8 +80,11 @@ def rows_to_read(work: Work, pairs: int, *, exactly: bool) -> int:
     return report.read
 
 
-def _models(work: Work, dataset: DatasetSettings, world: Path) -> Policy:
-    """Writes ``policy`` and ``scalar``, random weights from the seed, and returns the policy's tokenizer."""
+def write_models(work: Work, dataset: DatasetSettings, folders: Mapping[str, Path], length: int) -> Policy:
+    """Writes ``policy``, ``scalar`` or both, with positions for ``length`` tokens at least.
+
+    Weights are drawn from the seed; returns the policy, whose tokenizer they share.
+    """
     shape = work.shape()
     scratch = ScratchSettings(
         hidden_size=shape.hidden_size,
@@ -89,26 +93,25 @@ def _models(work: Work, dataset: DatasetSettings, world: Path) -> Policy:
         mlp_size=shape.mlp_size,
         vocab_size=min(MOST_TOKENS, shape.vocab_size),
     )
-    if shape.family == "llama":
-        settings = ModelSettings(scratch=scratch, max_length=work.max_length)
-        policy = load_policy(settings, AdapterSettings(), texts=lambda: texts(dataset), seed=work.seed)
-        save_policy(policy, world / "policy")
+    if shape.family == "qwen2":
+        scratch = dataclasses.replace(SETS_MODEL, vocab_size=scratch.vocab_size)
+    settings = ModelSettings(scratch=scratch, max_length=length)
+    policy = load_policy(settings, AdapterSettings(), texts=lambda: texts(dataset), seed=work.seed)
+    if shape.family == "qwen2":
+        _write_qwen2(work, policy.tokenizer, folders, length)
+        if "policy" not in folders:
+            return policy
+        settings = ModelSettings(path=str(folders["policy"]), max_length=length)
+        return load_policy(settings, AdapterSettings(), texts=None, seed=work.seed)
+    if "policy" in folders:
+        save_policy(policy, folders["policy"])
+    if "scalar" in folders:
         scalar = load_scalar(settings, AdapterSettings(), texts=lambda: texts(dataset), seed=work.seed)
-        save_scalar(scalar, world / "scalar")
-        return policy
-    small = dataclasses.replace(SETS_MODEL, vocab_size=scratch.vocab_size)
-    tokenizer = load_policy(
-        ModelSettings(scratch=small, max_length=work.max_length),
-        AdapterSettings(),
-        texts=lambda: texts(dataset),
-        seed=work.seed,
-    ).tokenizer
-    _write_qwen2(work, tokenizer, world)
-    settings = ModelSettings(path=str(world / "policy"), max_length=work.max_length)
-    return load_policy(settings, AdapterSettings(), texts=None, seed=work.seed)
+        save_scalar(scalar, folders["scalar"])
+    return policy
 
 
-def _write_qwen2(work: Work, tokenizer: Any, world: Path) -> None:
+def _write_qwen2(work: Work, tokenizer: Any, folders: Mapping[str, Path], length: int) -> None:
     shape = work.shape()
     config = Qwen2Config(
         vocab_size=shape.vocab_size,
@@ -117,18 +120,19 @@ def _write_qwen2(work: Work, tokenizer: Any, world: Path) -> None:
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.key_value_heads,
-        max_position_embeddings=max(work.max_length, 4096),
+        max_position_embeddings=length,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         num_labels=1,
     )
-    for name, auto in (("policy", AutoModelForCausalLM), ("scalar", AutoModelForSequenceClassification)):
+    autos = {"policy": AutoModelForCausalLM, "scalar": AutoModelForSequenceClassification}
+    for name, folder in folders.items():
         with seeded(work.seed):
-            model = auto.from_config(config, dtype=torch.float32)
-        model.save_pretrained(world / name)
-        tokenizer.save_pretrained(world / name)
+            model = autos[name].from_config(config, dtype=torch.float32)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def _write_batches(path: Path, data: TokenStore[TokenPair, PreferencePair], order: list[int]) -> None:
@@ -186,7 +190,10 @@ def _write_sets(work: Work, policy: Policy, dataset: DatasetSettings, world: Pat
     save_scalar(scalar, world / "sets" / "model")
 
 
-def _cpu_name() -> str:
+def device_name() -> str:
+    """What it is measured on, in words."""
+    if device().type == "cuda":
+        return str(torch.cuda.get_device_name())
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else "unknown CPU"

@@ -9,14 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from align.compose import quoted
+from align.overrides import quoted
+from experiments.speed.figures import PPO_SIDES
 from experiments.speed.words import stage_words
-from experiments.speed.work import ChildFailed, Job, Role, Work, world_facts
-
-ROOT = Path(__file__).resolve().parents[2]
+from experiments.speed.work import PPO_PARTS, ROOT, ChildFailed, Job, Role, Work, world_facts
 
 Measured = dict[str, Any]
 """What one process found (``child.main``); without ``losses``, which are compared and left."""
@@ -43,8 +43,8 @@ class Place:
         command = [sys.executable, "-m", "experiments.speed.child", job.text()]
         lines = self.command(command, name, cache or self.folder / "caches" / name).splitlines()
         found: Measured = json.loads(lines[-1])
-        if role != "prepare":
-            unit = "tokens" if "tokens" in found else "pairs"
+        if "seconds" in found:
+            unit = next(one for one in ("tokens", "pairs", "episodes") if one in found)
             self.say(f"  {name}: {found[unit] / found['seconds']:.2f} {unit}/s, {found['peak_mb']:.0f} MB")
         return found
 
@@ -150,6 +150,20 @@ def sets(place: Place, turn: int) -> Round:
     return {"small": found.pop("ours"), "large": found.pop("theirs"), **found}
 
 
+def ppo(part: str) -> Callable[[Place, int], Round]:
+    """PPO on prompts of one length, each of our ways beside trl's."""
+
+    def measure(place: Place, turn: int) -> Round:
+        sides: dict[str, Callable[[], Measured]] = {
+            side: partial(place.child, "ppo_ours", f"{part} {side}", f"{turn}-{part}-{side}")
+            for side in PPO_SIDES
+        }
+        sides["theirs"] = partial(place.child, "ppo_theirs", part, f"{turn}-{part}-theirs")
+        return _in_turn(turn, **sides)
+
+    return measure
+
+
 PARTS: Mapping[str, Callable[[Place, int], Round]] = {
     "dpo": dpo,
     "precomputed": precomputed,
@@ -157,6 +171,7 @@ PARTS: Mapping[str, Callable[[Place, int], Round]] = {
     "sweep": sweep,
     "sampling": sampling,
     "sets": sets,
+    **{part: ppo(part) for part in PPO_PARTS},
 }
 """What ``--only`` names, in the order of a round: ``precomputed`` finds the cache that ``dpo`` filled."""
 
@@ -167,7 +182,10 @@ def measured(
     """What ``prepare`` found out, and the rounds of each part."""
     place = Place(work, folder, say)
     say("preparing: models, tokenizer, batches")
-    place.child("prepare", "sets" if "sets" in parts else "pairs", "prepare")
+    if not set(parts) <= set(PPO_PARTS):
+        place.child("prepare", "sets" if "sets" in parts else "pairs", "prepare")
+    if not set(parts).isdisjoint(PPO_PARTS):
+        place.child("ppo_prepare", "prompts", "ppo-prepare")
     found: dict[str, list[Round]] = {part: [] for part in PARTS if part in parts}
     for turn in range(1, rounds + 1):
         for part, several in found.items():

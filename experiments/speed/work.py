@@ -11,7 +11,15 @@ from align.config import build
 from align.errors import AlignError, ConfigError
 from align.registry import near
 
-Role = Literal["prepare", "ours", "theirs", "sampling", "sets"]
+Role = Literal["prepare", "ours", "theirs", "sampling", "sets", "ppo_prepare", "ppo_ours", "ppo_theirs"]
+
+ROOT = Path(__file__).resolve().parents[2]
+TRL_PPO = ROOT / ".trl-1.12"
+"""Where ``make trl-ppo`` installs the last trl that has PPO, beside the environment."""
+TRL_PPO_VERSION = "1.12.0"
+
+PPO_PARTS = ("ppo_short", "ppo_long")
+"""With ``Work.prompts``, in this order."""
 
 
 class ChildFailed(AlignError):
@@ -64,6 +72,18 @@ class Work:
     """Pairs of the small prepared set and of the large one."""
     draws: int = 100
     """Steps drawn from each set."""
+    episodes: int = 128
+    """Prompts that are answered in PPO, each once."""
+    rollout: int = 64
+    """Episodes of one iteration."""
+    reply: int = 53
+    """Tokens of every reply in PPO."""
+    prompts: tuple[int, int] = (128, 512)
+    """Tokens of the longest prompts in ``ppo_short`` and in ``ppo_long``; older ones are cut off."""
+    epochs: int = 4
+    """Passes over an iteration's episodes."""
+    minibatches: int = 4
+    """Optimiser steps a pass."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -75,10 +95,19 @@ class Work:
             raise ConfigError(f"--data {self.data}: there is no such file")
         if self.rows < self.batch_size:
             raise ConfigError(f"--rows {self.rows} is less than one batch of {self.batch_size} pairs")
+        if self.episodes % self.rollout or self.rollout % self.minibatches:
+            raise ConfigError(
+                f"--episodes {self.episodes} must be whole rollouts of {self.rollout}, and a rollout whole "
+                f"minibatches, {self.minibatches} of them"
+            )
 
     def shape(self) -> Shape:
         """The model's."""
         return MODELS[self.model]
+
+    def prompt_tokens(self, part: str) -> int:
+        """Of the longest prompts in one of ``PPO_PARTS``."""
+        return self.prompts[PPO_PARTS.index(part)]
 
     def key(self) -> str:
         """What tells tables apart: ``cpu float32``."""
@@ -97,7 +126,7 @@ class Job:
     role: Role
     what: str
     """``dpo`` or ``reward``; ``precomputed`` of trl; ``ours`` or ``theirs`` of sampling; ``small`` or
-    ``large`` of the sets."""
+    ``large`` of the sets; of PPO which prompts, and ours also how: ``ppo_short shared`` (``PPO_SIDES``)."""
     work: Work
     world: Path
     """The folder that ``prepare`` filled: models, batches, sets."""
@@ -121,7 +150,26 @@ class Job:
         )
 
 
+def require_trl_ppo() -> None:
+    """Refuses to go on without the trl that has PPO.
+
+    Raises:
+        ConfigError: it is not there, or another version is.
+    """
+    if not (TRL_PPO / f"trl-{TRL_PPO_VERSION}.dist-info").is_dir():
+        raise ConfigError(
+            f"trl {TRL_PPO_VERSION}, the last with PPO, is not in {TRL_PPO}: make trl-ppo installs it there, "
+            f"beside the environment; --only names the parts that do without"
+        )
+
+
+def note_facts(world: Path, facts: dict[str, Any]) -> None:
+    """Writes what was found out about the world, beside what was known of it."""
+    known = world_facts(world) if (world / "facts.json").exists() else {}
+    (world / "facts.json").write_text(json.dumps({**known, **facts}), encoding="utf-8")
+
+
 def world_facts(world: Path) -> dict[str, Any]:
-    """What ``prepare`` found out: ``limit`` (rows to read), ``pairs``, ``weights``, ``device``."""
+    """``weights`` and ``device``; of the pairs ``limit`` (rows to read) and ``pairs``; of PPO ``ppo_limit``."""
     found: dict[str, Any] = json.loads((world / "facts.json").read_text(encoding="utf-8"))
     return found

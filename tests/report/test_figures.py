@@ -12,7 +12,7 @@ import pytest
 
 from align.errors import DataError
 from align.report.figures import pipeline_figure, reward_figure, training_figure
-from align.report.files import write_results, write_samples
+from align.report.files import write_results
 from align.types import Result
 
 ACCURACY = Result("reward/accuracy", 0.8, 400, 0.757, 0.836, "wilson")
@@ -30,9 +30,15 @@ RESULTS = [
 SCORES = {"sft": [0.0, 1.0, 2.0], "dpo": [1.0, 2.0, 3.0]}
 
 
+SAMPLES = [
+    {"prompt": [], "replies": {name: {"text": "", "scores": {"gold": SCORES[name][n]}} for name in SCORES}}
+    for n in range(3)
+]
+
+
 @pytest.fixture(scope="module")
 def run_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Three training steps of four logged points each, and an evaluation of three prompts."""
+    """Three training steps of four logged points each, and an evaluation."""
     tmp_path = tmp_path_factory.mktemp("runs")
     for index, step in enumerate(("sft", "reward", "dpo")):
         rows = [{"step": 10 * n, "loss": index + 1 / n, "learning_rate": 0.1} for n in range(1, 5)]
@@ -41,14 +47,6 @@ def run_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         rows[3] |= {"validation": 0.75, "accuracy": 0.7}
         (tmp_path / step).mkdir()
         (tmp_path / step / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    samples = [
-        {
-            "prompt": [],
-            "replies": {name: {"text": "", "scores": {"gold": SCORES[name][n]}} for name in SCORES},
-        }
-        for n in range(3)
-    ]
-    write_samples(tmp_path / "evaluate" / "samples.jsonl", samples)
     return {step: tmp_path / step for step in ("sft", "reward", "dpo", "evaluate")}
 
 
@@ -56,7 +54,7 @@ def run_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def drawn(run_dirs: dict[str, Path]) -> tuple[Any, Path]:
     """The pipeline's figure and the file that it was written to."""
     path = run_dirs["sft"].parent / "figures" / "pipeline.png"
-    return pipeline_figure(run_dirs, RESULTS, path), path
+    return pipeline_figure(run_dirs, RESULTS, SAMPLES, path), path
 
 
 def _size(path: Path) -> tuple[int, int]:
@@ -92,6 +90,14 @@ def test_pipeline_figure_is_one_page_of_six(drawn: tuple[Any, Path]) -> None:
 def test_curves_are_the_lines_of_metrics(drawn: tuple[Any, Path]) -> None:
     (training,) = _panel(drawn[0], "reward: loss").lines
     assert _points(training) == [(10, 2.0), (20, 1.5), (30, 1 + 1 / 3), (40, 1.25)]
+
+
+def test_a_step_that_samples_is_drawn_by_its_score(tmp_path: Path) -> None:
+    rows = [{"step": n, "loss": 9.0, "rollout/score": float(n)} for n in range(1, 4)]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    figure = pipeline_figure({"ppo": tmp_path}, [], [], tmp_path / "p.png")
+    (curve,) = _panel(figure, "ppo: score of its replies").lines
+    assert _points(curve) == [(1, 1.0), (2, 2.0), (3, 3.0)]
 
 
 def test_accuracy_stands_beside_chance_and_the_limit(drawn: tuple[Any, Path]) -> None:
@@ -140,7 +146,7 @@ def test_win_rate_stands_beside_one_half_with_its_drift(drawn: tuple[Any, Path])
 def test_real_pairs_without_gold_still_make_a_figure(run_dirs: dict[str, Path], tmp_path: Path) -> None:
     """No Bayes limit, no scores: three curves and the accuracy."""
     trained = {step: run_dir for step, run_dir in run_dirs.items() if step != "evaluate"}
-    figure = pipeline_figure(trained, [ACCURACY], tmp_path / "p.png")
+    figure = pipeline_figure(trained, [ACCURACY], [], tmp_path / "p.png")
     assert len(figure.axes) == 4
     assert len(_panel(figure, "reward model: accuracy").lines) == 3
 
@@ -148,7 +154,7 @@ def test_real_pairs_without_gold_still_make_a_figure(run_dirs: dict[str, Path], 
 def test_the_same_data_gives_the_same_bytes(
     run_dirs: dict[str, Path], drawn: tuple[Any, Path], tmp_path: Path
 ) -> None:
-    pipeline_figure(run_dirs, RESULTS, tmp_path / "again.png")
+    pipeline_figure(run_dirs, RESULTS, SAMPLES, tmp_path / "again.png")
     assert (tmp_path / "again.png").read_bytes() == drawn[1].read_bytes()
 
 
@@ -174,7 +180,7 @@ def test_reward_figure_ends_in_the_accuracy(run_dirs: dict[str, Path], tmp_path:
 
 def test_nothing_to_draw_is_said_and_nothing_written(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing to draw"):
-        pipeline_figure({"sft": tmp_path}, [], tmp_path / "p.png")
+        pipeline_figure({"sft": tmp_path}, [], [], tmp_path / "p.png")
     with pytest.raises(DataError, match="cannot be read"):
         training_figure(tmp_path, tmp_path / "p.png")
     assert not (tmp_path / "p.png").exists()

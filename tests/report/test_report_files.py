@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from align.errors import DataError, NonFiniteError
-from align.report.files import read_metrics, read_results, read_samples, write_results, write_samples
+from align.report.files import (
+    merged_samples,
+    read_metrics,
+    read_results,
+    read_samples,
+    write_results,
+    write_samples,
+)
 from align.types import Result
 
 RESULTS = [
@@ -133,3 +141,19 @@ def test_a_damaged_line_before_the_end_is_named(tmp_path: Path) -> None:
     path.write_text("[1]\n")
     with pytest.raises(DataError, match="one JSON object a line, got list"):
         read_metrics(path)
+
+
+def test_evaluations_of_the_same_prompts_stand_side_by_side() -> None:
+    """The later one adds its policy, keeps the first word on the reference, and changes nothing else."""
+
+    def rows(*prompts: str, **replies: tuple[int, int]) -> list[dict[str, Any]]:
+        return [
+            {"prompt": prompt, "replies": {name: both[place] for name, both in replies.items()}}
+            for place, prompt in enumerate(prompts)
+        ]
+
+    first, second = rows("a", "b", sft=(1, 3), dpo=(2, 4)), rows("a", "b", sft=(9, 9), ppo=(5, 6))
+    assert merged_samples([first, second]) == rows("a", "b", sft=(1, 3), dpo=(2, 4), ppo=(5, 6))
+    assert first == rows("a", "b", sft=(1, 3), dpo=(2, 4))
+    assert merged_samples([first, rows("c", "b", ppo=(5, 6))]) == first
+    assert merged_samples([]) == []

@@ -18,7 +18,7 @@ from tiny_runs import SAMPLING, SHAPE, STEPS, WORLD, align, lines, losses, recor
 from align.__main__ import main
 from align.tracking.metrics import MetricsFile
 
-NAMES = ("sft", "reward", "dpo", "evaluate")
+NAMES = ("sft", "reward", "dpo", "evaluate", "ppo", "evaluate_ppo")
 
 
 def pipeline(directory: Path, *more: str) -> list[str]:
@@ -47,9 +47,14 @@ def assert_same(one: Path, other: Path) -> None:
     assert record(one)["state"] == "completed"
     for name in NAMES:
         assert record(one / name)["state"] == "completed"
-        if name != "evaluate":
+        if not name.startswith("evaluate"):
             assert lines(one / name) == lines(other / name), name
-    for file in ("results.json", "evaluate/samples.jsonl", "dpo/model/model.safetensors"):
+    for file in (
+        "results.json",
+        "samples.jsonl",
+        "dpo/model/model.safetensors",
+        "ppo/model/model.safetensors",
+    ):
         assert (one / file).read_bytes() == (other / file).read_bytes(), file
 
 
@@ -58,12 +63,16 @@ def test_a_pipelines_results_hold_what_scripts_rely_on(whole: Path) -> None:
     found = results(whole)
     for metric in ("reward/accuracy", "reward/bayes_accuracy", "sft/gold_reward", "dpo/gold_reward"):
         assert metric in found
-    for metric in ("dpo/gold_win_rate", "dpo/kl"):
+    for metric in ("dpo/gold_win_rate", "dpo/kl", "ppo/gold_win_rate", "ppo/score_gained"):
         assert found[metric]["ci_low"] <= found[metric]["value"] <= found[metric]["ci_high"]
     assert 0.5 < found["reward/bayes_accuracy"]["value"] <= 1
     assert found["dpo/gold_win_rate"]["n"] == 6
     together = [entry for name in NAMES for entry in json.loads((whole / name / "results.json").read_text())]
-    assert list(found.values()) == together
+    assert [entry for number, entry in enumerate(together) if entry not in together[:number]] == list(
+        found.values()
+    ), "what both evaluations say of the reference stands once"
+    rows = [json.loads(line) for line in (whole / "samples.jsonl").read_text().splitlines()]
+    assert [list(row["replies"]) for row in rows] == [["sft", "dpo", "ppo"]] * 6
     assert (whole / "figures" / "pipeline.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -86,7 +95,7 @@ def test_started_again_it_skips_what_is_whole(whole: Path, capsys: pytest.Captur
     align(*pipeline(whole, "steps.dpo.loss.beta=0.3", "resume=true"))
     assert {name: files(whole / name) for name in NAMES} == before
     assert (whole / "results.json").read_bytes() == told
-    assert capsys.readouterr().out.count("already whole, skipped") == 4
+    assert capsys.readouterr().out.count("already whole, skipped") == len(NAMES)
 
 
 @pytest.mark.medium

@@ -1,0 +1,82 @@
+"""One option as typed on the command line, and the files of ``conf/`` that it may choose from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from align import registry
+from align.errors import ConfigError
+
+_BY_PARTS = {"run": "run.dir=runs/mine", "steps": "steps.dpo.loss.beta=0.3"}
+"""Sections that no single value stands for, each with a part as it is typed."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One override as typed: its key, its value as text, and whether it chooses a file of a group."""
+
+    key: str
+    text: str
+    is_group: bool
+
+
+def conf_folder() -> Path:
+    """``conf/`` of the checkout, or ``align/conf`` of an installed wheel."""
+    here = Path(__file__).resolve().parent
+    beside = here.parent / "conf"
+    return beside if beside.is_dir() else here / "conf"
+
+
+def groups() -> list[str]:
+    """Folders of ``conf/`` that a command may choose from."""
+    return sorted(path.name for path in conf_folder().iterdir() if path.is_dir() and path.name != "rules")
+
+
+def choices(group: str) -> list[str]:
+    """Names that a group offers: its yaml files."""
+    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+
+
+def parse(override: str) -> Choice:
+    """``key=value`` split, group choices told apart from values and checked against the files there are."""
+    key, sign, text = override.partition("=")
+    key = key.lstrip("+")
+    if not sign or not key or override.startswith("~"):
+        raise ConfigError(f"cannot read {override!r}: options are typed as key=value, for example stage=dpo")
+    if key in _BY_PARTS:
+        raise ConfigError(f"{override}: {key} is typed by its parts, for example {_BY_PARTS[key]}")
+    is_group = key in groups() and not text.startswith("{")
+    switched_off = text in ("null", "none") and key not in ("stage", "model")
+    if is_group and "." not in text and text not in choices(key) and not switched_off:
+        raise ConfigError(
+            f"no {key} named '{text}'.{registry.near(text, choices(key))} Known: {', '.join(choices(key))}"
+        )
+    return Choice(key, text, is_group)
+
+
+def readable(text: str) -> str:
+    """A value as typed, in quotes where it holds ``=``: Hydra's grammar has no other place for that sign.
+
+    A sweep's folders are named ``seed=1``, and are then named as a model's or a reward's path, or as several
+    in a plain list.
+    """
+    if text.startswith("[") and text.endswith("]") and not set(text[1:-1]) & set("[]{}'\""):
+        return f"[{','.join(readable(one.strip()) for one in text[1:-1].split(','))}]"
+    return quoted(text) if "=" in text and not text.startswith(("'", '"', "[", "{")) else text
+
+
+def each_readable(override: str) -> str:
+    key, _, text = override.partition("=")
+    if text.startswith(("'", '"', "[", "{")):
+        return f"{key}={readable(text)}"
+    return f"{key}={','.join(map(readable, text.split(',')))}"
+
+
+def quoted(value: Any) -> str:
+    """A plain value in Hydra's override grammar."""
+    if isinstance(value, str):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return json.dumps(value)
