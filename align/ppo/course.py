@@ -118,7 +118,7 @@ class Iterations(Course):
         return Rollout(groups, tuple(replies), scores_N, ended, own.logps, reference, own.values_BT, weights)
 
     def _weights(self, old: TokenLogps, replies: Sequence[SampledReply]) -> Tensor | None:
-        """What recomputed log-probabilities make of sampled ones, where that is asked for and both are known."""
+        """Recomputed over sampled probabilities, where that is asked for and both are known."""
         cap = self.recipe.rollout.importance_cap
         sampled = [reply.logps for reply in replies if reply.logps is not None]
         if cap is None or len(sampled) < len(replies):
