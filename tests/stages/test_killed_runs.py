@@ -114,7 +114,7 @@ def test_killed_anywhere_it_resumes_bit_for_bit(
 def test_killed_within_an_iteration_it_resumes_bit_for_bit(
     kind: str, points: tuple[str, ...], tmp_path: Path, sft_run: Path
 ) -> None:
-    """The adaptive KL coefficient, the moments of the scores, the demonstrations, both critics, an adapter."""
+    """The KL coefficient, the moments of the scores, the demonstrations, both critics, an adapter."""
 
     def words(name: str, *more: str) -> list[str]:
         cache = f"run.cache={tmp_path / 'caches' / name}"
