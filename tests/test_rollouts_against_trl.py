@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from trl.trainer import grpo_trainer, rloo_trainer
 
-from align.ppo import course
+from align.ppo import asking, course
 from align.training.update import Taken
 from reward_models.gold import Gold
 
@@ -77,11 +77,11 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def walk(tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Walk]:
     """Runs a stage and writes down what it did; minibatches are of prompts in their order."""
     found = Walk(tmp_path / "ours")
-    sample, update, score = course.sample_tokens, course.update, course.Iterations._score
+    sample, update, score = asking.sample_tokens, course.update, asking.Asking.score
 
-    def cut(policy: Any, ids: Any, *rest: Any) -> Any:
+    def cut(policy: Any, ids: Any, *rest: Any, **more: Any) -> Any:
         drawn = []
-        for row, reply in enumerate(sample(policy, ids, *rest)):
+        for row, reply in enumerate(sample(policy, ids, *rest, **more)):
             length = min(len(reply.token_ids), 2 + (5 * row) % 13)
             kept = reply.token_ids[:length]
             ended = reply.ended and length == len(reply.token_ids)
@@ -104,10 +104,10 @@ def walk(tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
 
     def run(stage: str, *words: str) -> Walk:
         with monkeypatch.context() as patch:
-            patch.setattr(course, "sample_tokens", cut)
+            patch.setattr(asking, "sample_tokens", cut)
             patch.setattr(course, "update", updated)
             patch.setattr(course, "shuffled", lambda count: list(range(count)))
-            patch.setattr(course.Iterations, "_score", scored)
+            patch.setattr(asking.Asking, "score", scored)
             place = (f"run.dir={found.directory}", f"model.path={start}")
             align(f"stage={stage}", *place, *WORLD, *COMMON, *words)
         assert len(found.updates) == UPDATES

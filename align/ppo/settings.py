@@ -122,7 +122,8 @@ class GroupSettings:
     def __post_init__(self) -> None:
         if self.baseline == "leave_one_out" and self.scale != "none":
             raise ConfigError(
-                f"scale={self.scale} is for baseline=group_mean; leave_one_out divides by nothing"
+                f"scale={self.scale} is for baseline=group_mean: set that, or scale=none, as leave_one_out "
+                f"divides by nothing"
             )
 
 
@@ -155,6 +156,17 @@ class ObjectiveSettings:
     target_kl: Positive | None = None
     """Ends an iteration's passes once the update has moved a token's log-probability by this much: the mean
     approximate KL of a minibatch, in nats a token."""
+
+    def __post_init__(self) -> None:
+        if self.dual_clip is None:
+            return
+        if self.form != "clip":
+            raise ConfigError(f"dual_clip is for form=clip: leave it out with form={self.form}")
+        if self.dual_clip <= 1 + self.clip_high:
+            raise ConfigError(
+                f"dual_clip={self.dual_clip:g} would cut the clip range, which ends at 1 + clip_high = "
+                f"{1 + self.clip_high:g}: give more than that, say 3"
+            )
 
 
 @dataclass(frozen=True)

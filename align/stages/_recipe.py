@@ -73,6 +73,20 @@ def refuse_sampling(sampling: SamplingSettings, model: ModelSettings) -> None:
         )
 
 
+def refuse_looks(training: TrainingSettings) -> None:
+    """What asks for a validation value, which a policy that learns from its own replies does not have.
+
+    Raises:
+        ConfigError: says which setting, and what to type.
+    """
+    for name in ("early_stopping", "eval_every"):
+        if getattr(training, name) is not None:
+            raise ConfigError(
+                f"training.{name}={getattr(training, name)}: this stage looks at no validation split, its "
+                f"replies are new in every step: set training.{name}=null"
+            )
+
+
 def refuse_misfits(stage: RolloutStage) -> None:
     """What typed settings cannot be together.
 
@@ -81,6 +95,7 @@ def refuse_misfits(stage: RolloutStage) -> None:
     """
     sampling, training, recipe = stage.sampling, stage.training, stage.recipe
     refuse_sampling(sampling, stage.model)
+    refuse_looks(training)
     for name, value in (("model.dropout", stage.model.dropout), ("adapter.dropout", stage.adapter.dropout)):
         if value:
             raise ConfigError(
@@ -90,7 +105,7 @@ def refuse_misfits(stage: RolloutStage) -> None:
     if training.batch_size % recipe.objective.minibatches:
         raise ConfigError(
             f"objective.minibatches={recipe.objective.minibatches} does not divide "
-            f"training.batch_size={training.batch_size}"
+            f"training.batch_size={training.batch_size}: change the one or the other"
         )
     minibatch = training.batch_size // recipe.objective.minibatches
     if training.micro_batch_size and minibatch % training.micro_batch_size:

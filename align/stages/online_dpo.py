@@ -16,7 +16,7 @@ from align.settings import (
     SamplingSettings,
     TrainingSettings,
 )
-from align.stages._recipe import refuse_sampling
+from align.stages._recipe import refuse_looks, refuse_sampling
 
 if TYPE_CHECKING:
     from align.run import Run
@@ -41,6 +41,7 @@ class OnlineDpo:
 
     def __post_init__(self) -> None:
         refuse_sampling(self.sampling, self.model)
+        refuse_looks(self.training)
 
     def execute(self, run: Run) -> None:
         """Writes ``model/``, and what unseen prompts' replies score before and after to results.json."""

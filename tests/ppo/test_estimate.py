@@ -168,6 +168,14 @@ def test_advantages_may_be_whitened_around_their_mean() -> None:
     close(kept - taken, [[0.15, 0.15, 0.15], [0.15, 0.0, 0.0]])
 
 
+def test_whitening_may_leave_the_mean() -> None:
+    """The same, 0.15 added back."""
+    found = worked_out(made(), advantage=replace(PLAIN, whiten=True, shift_mean=False))
+    scaled = (found.advantages.advantages_NT - 0.15) * (4.37 / 3) ** 0.5
+    close(scaled[0], [-0.15, 0.95, 0.85])
+    close(scaled[1, :1], [-1.65])
+
+
 def test_whitened_rewards_keep_their_mean() -> None:
     """Rewards 0, 0, 3 and 1: mean 1, variance (1 + 1 + 4 + 0) / 3 = 2; from 1, each is 1/sqrt 2 as far."""
     nothing = [[0.0, 0.0, 0.0], [0.0]]

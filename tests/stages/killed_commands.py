@@ -7,7 +7,9 @@ one command in a process of its own, in order. Prints the list of their exit sta
 number where one was killed. Heavy libraries are imported once, here: a sitting is a fork.
 
 Events are those that Python announces (``open``, ``os.rename``, ``os.mkdir``, ``os.rmdir``), which come right
-before the operation; and ``logged``, right after the line of a step was written to metrics.jsonl.
+before the operation; ``logged``, right after the line of a step was written to metrics.jsonl; and within an
+iteration of ppo and its kin ``token``, right before the next token of all replies is drawn, ``score``, right
+before they are scored, and ``update``, right after an optimiser step.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ import align.report.figures
 import align.stages._common
 import align.training.objectives
 from align.__main__ import main
+from align.generation import sampler
+from align.ppo import asking, course
 from align.tracking.metrics import MetricsFile
 
 IMPORTED = (datasets, matplotlib.figure, trl, align.report.figures, align.stages._common)
@@ -51,6 +55,24 @@ def arm(event: str, part: str, time: int) -> None:
         reached("logged", f"{self._file.name}:{step}")
 
     MetricsFile.write = write_then_tell  # type: ignore[method-assign]
+    choose, score, update = sampler.choose, asking.Asking.score, course.update
+
+    def tell_then_choose(*rest: Any) -> Any:
+        reached("token", "")
+        return choose(*rest)
+
+    def tell_then_score(*rest: Any) -> Any:
+        reached("score", "")
+        return score(*rest)
+
+    def update_then_tell(*rest: Any, **more: Any) -> Any:
+        taken = update(*rest, **more)
+        reached("update", "")
+        return taken
+
+    sampler.choose = tell_then_choose
+    asking.Asking.score = tell_then_score  # type: ignore[method-assign]
+    course.update = update_then_tell
 
 
 def sit(words: list[str], kill: tuple[str, str, int] | None) -> int:

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from rollout_runs import PRODUCTS, last_state
+from rollout_runs import words as rollout_words
 from tiny_runs import SHAPE, STEPS, WORLD, lines, record
 
 from align.training import checkpoints
@@ -36,6 +38,21 @@ POINTS: dict[str, Kill] = {
     "while the figure is drawn": ("open", "figures", 1),
 }
 """Where a run is killed. Steps 2, 4 and 6 are saved, and the two newest saves stay."""
+ROLLOUT_POINTS: dict[str, Kill] = {
+    "in the first rollout, before any save": ("token", "", 5),
+    "in the rollout after a save": ("token", "", 2 * 12 + 7),
+    "in a rollout that no save precedes": ("token", "", 3 * 12 + 2),
+    "between sampling and scoring": ("score", "", 3),
+    "between two minibatches": ("update", "", 2 * 8 + 3),
+    "between two epochs": ("update", "", 3 * 8 + 4),
+    "after the last update of an iteration": ("update", "", 3 * 8),
+    "inside a save": ("open", ".step-000002.partial", 3),
+    "right before a save is whole": ("os.rename", ".step-000004.partial", 1),
+    "while the end's prompts are answered": ("token", "", 4 * 12 + 3),
+    "right before the samples are whole": ("os.rename", ".samples.jsonl", 1),
+}
+"""Of four iterations with two epochs of four minibatches, and replies of twelve tokens; 2 and 4 are saved."""
+FEW_OF_A_ROLLOUT = ("in the rollout after a save", "between two epochs", "right before a save is whole")
 FEW = ("after the first step, before any save", "between two steps", "inside the second save")
 FEW += ("right before the model is whole",)
 
@@ -88,6 +105,38 @@ def test_killed_anywhere_it_resumes_bit_for_bit(
     assert [statuses[0], *statuses[2::2]] == [0] * (1 + len(points))
     for number, when in enumerate(points):
         assert_same_run(tmp_path / f"broken-{number}", tmp_path / "whole", when)
+
+
+@pytest.mark.parametrize(
+    ("kind", "points"),
+    [("ppo", tuple(ROLLOUT_POINTS)), *((kind, FEW_OF_A_ROLLOUT) for kind in ("separate", "lora", "rloo"))],
+)
+def test_killed_within_an_iteration_it_resumes_bit_for_bit(
+    kind: str, points: tuple[str, ...], tmp_path: Path, sft_run: Path
+) -> None:
+    """The KL coefficient, the moments of the scores, the demonstrations, both critics, an adapter."""
+
+    def words(name: str, *more: str) -> list[str]:
+        cache = f"run.cache={tmp_path / 'caches' / name}"
+        return rollout_words(kind, tmp_path / name, sft_run, cache, *more)
+
+    asked: list[tuple[list[str], Kill | None]] = [(words("whole"), None)]
+    for number, when in enumerate(points):
+        asked.append((words(f"broken-{number}"), ROLLOUT_POINTS[when]))
+        asked.append((words(f"broken-{number}", "resume=true"), None))
+    statuses = sittings(*asked)
+    assert dict(zip(points, statuses[1::2], strict=True)) == dict.fromkeys(points, -signal.SIGKILL)
+    assert [statuses[0], *statuses[2::2]] == [0] * (1 + len(points))
+    whole = tmp_path / "whole"
+    for number, when in enumerate(points):
+        broken = tmp_path / f"broken-{number}"
+        assert record(broken)["state"] == "completed", when
+        assert lines(broken) == lines(whole), when
+        for file in PRODUCTS:
+            assert (broken / file).read_bytes() == (whole / file).read_bytes(), f"{when}: {file}"
+        assert last_state(broken) == last_state(whole), when
+        hidden = [path.name for path in broken.rglob(".*")]
+        assert not hidden, f"{when}: left behind {hidden}"
 
 
 def test_killed_again_and_again(tmp_path: Path) -> None:
