@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from align.config import Range
 from align.errors import ConfigError, ServerError
+from align.generation.address import ServerSettings
 from align.generation.kept import KeptAnswers, key_of
-from align.generation.server import Server, ServerSettings, derived_seed
+from align.generation.server import Server, derived_seed
 from align.registry import near
 from align.settings import SamplingSettings
 from align.types import Message, Scores

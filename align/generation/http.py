@@ -16,7 +16,7 @@ from align.errors import ServerError
 from align.registry import near
 
 if TYPE_CHECKING:
-    from align.generation.server import ServerSettings
+    from align.generation.address import ServerSettings
 
 AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 """Answers after which the same request may succeed."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,58 +17,46 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from align.evaluation.compare import distinct
-from align.generation.local import sample_tokens
-from align.models.policy import Policy, evaluating
+from align.models.policy import evaluating
 from align.packing.forward import Forward
 from align.packing.layout import ReplyGroup
 from align.ppo.actor import Actor
+from align.ppo.asking import Asking
 from align.ppo.estimate import Estimate, Memory, drift, estimate
-from align.ppo.objective import explained_variance
+from align.ppo.objective import explained_variance, importance_weights
 from align.ppo.rollout import Rollout, by_reply, grouped_replies, in_parts
 from align.ppo.settings import Recipe
 from align.ppo.update import Clipped, Share, cut, mean_of, shuffled
 from align.protocols import Scorer
-from align.settings import SamplingSettings, TrainingSettings
+from align.settings import TrainingSettings
 from align.training.course import Course
-from align.training.guards import require_finite_scores
 from align.training.sampler import Sampler, total_steps
 from align.training.state import Trained
 from align.training.update import Items, Taken, update
-from align.types import Outlook, Prompt, SampledReply, TokenExample, TokenLogps, Work
+from align.types import Outlook, SampledReply, TokenExample, TokenLogps, Work
 
 TokenIds = NDArray[np.int32]
 Lap = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Questions:
-    """The prompts of the training split, as messages and as tokens cut to leave room for a reply."""
-
-    prompts: Sequence[Prompt]
-    ids: Sequence[TokenIds]
-
-    def __len__(self) -> int:
-        return len(self.prompts)
 
 
 @dataclass
 class Iterations(Course):
     """``training.batch_size`` prompts a step, sampled, scored, and trained on for some epochs."""
 
-    policy: Policy
+    asking: Asking
     actor: Actor
     reference: Callable[[], AbstractContextManager[Forward]] | None
     """Opens the reference for a pass over a rollout; None where nothing asks it."""
-    scorer: Scorer
-    questions: Questions
     demonstrations: Items[TokenExample] | None
     """What ``objective.ptx_coef`` imitates."""
     recipe: Recipe
-    sampling: SamplingSettings
     training: TrainingSettings
-    seed: int
     memory: Memory
-    _last: Rollout | None = field(default=None, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the policy is."""
+        return self.asking.policy.device
 
     @property
     def total(self) -> int:
@@ -79,24 +67,25 @@ class Iterations(Course):
     @property
     def items(self) -> int:
         """Prompts of the training split."""
-        return len(self.questions)
+        return len(self.asking.questions)
 
     def take(self, step: int, trained: Trained, lap: Lap) -> Taken:
         """One iteration."""
-        drawn = Sampler(self.seed, self.training.batch_size, self.items).batch(step)
+        drawn = Sampler(self.asking.seed, self.training.batch_size, self.items).batch(step)
         order = shuffled(len(drawn))
         lap("data")
-        replies = self._sample(drawn, step)
+        heard = self.recipe.rollout.old_logps == "sampled"
+        replies = self.asking.sample(drawn, step, self.actor.value_head if heard else None)
         lap("sample")
-        scores = self._score(drawn, replies)
+        scores_N = self.asking.score(drawn, replies).to(self.device, torch.float32)
         lap("score")
-        rollout = self._judge(drawn, replies, scores, order)
+        rollout = self._judge(drawn, replies, scores_N, order)
         lap("judge")
         recipe, kl_coef = self.recipe, self.memory.kl.coef
         found = estimate(rollout, self.memory, recipe.score, recipe.kl, recipe.advantage)
         taken = self._update(step, trained, rollout, found, order, lap)
         self.memory = found.memory
-        metrics = {**_looks(rollout, found, recipe, self.scorer), "kl_coef": (kl_coef, 1.0)}
+        metrics = {**_looks(rollout, found, recipe, self.asking.scorer), "kl_coef": (kl_coef, 1.0)}
         return Taken({**taken.metrics, **metrics}, taken.work)
 
     def state(self) -> Mapping[str, Any]:
@@ -107,27 +96,13 @@ class Iterations(Course):
         """See ``Course``."""
         self.memory = self.memory.restored(state)
 
-    def _sample(self, drawn: Sequence[int], step: int) -> list[SampledReply]:
-        ids = [self.questions.ids[index] for index in drawn] * self.recipe.rollout.replies
-        # follows from the run's seed and the step: a resumed run samples the same
-        seed = int(np.random.SeedSequence((self.seed, step)).generate_state(1)[0])
-        # what the head reads while sampling is known before the first update, without a pass of its own
-        head = self.actor.value_head if self.recipe.rollout.old_logps == "sampled" else None
-        return sample_tokens(self.policy, ids, self.sampling, seed, None, head)
-
-    def _score(self, drawn: Sequence[int], replies: Sequence[SampledReply]) -> Tensor:
-        prompts = [self.questions.prompts[index] for index in drawn] * self.recipe.rollout.replies
-        scores = self.scorer.score(prompts, [reply.text for reply in replies])
-        require_finite_scores(scores, [f"prompt {index}" for index in drawn] * self.recipe.rollout.replies)
-        return torch.tensor(scores, dtype=torch.float32, device=self.policy.device)
-
     def _judge(
         self, drawn: Sequence[int], replies: Sequence[SampledReply], scores_N: Tensor, order: Sequence[int]
     ) -> Rollout:
         """What policy, critic and reference say of the replies before the first update."""
-        device = self.policy.device
+        device = self.device
         groups = grouped_replies(
-            [self.questions.ids[index] for index in drawn], replies, self.recipe.rollout.replies
+            [self.asking.questions.ids[index] for index in drawn], replies, self.asking.replies
         )
         own = self._own_outlook(groups, replies, order)
         reference = None
@@ -139,13 +114,23 @@ class Iterations(Course):
                 ]
             reference = TokenLogps(in_parts(parts, own.logps), own.logps.mask_BT)
         ended = torch.tensor([reply.ended for reply in replies], device=device)
-        return Rollout(groups, tuple(replies), scores_N, ended, own.logps, reference, own.values_BT)
+        weights = self._weights(own.logps, replies)
+        return Rollout(groups, tuple(replies), scores_N, ended, own.logps, reference, own.values_BT, weights)
+
+    def _weights(self, old: TokenLogps, replies: Sequence[SampledReply]) -> Tensor | None:
+        """Recomputed over sampled probabilities, where that is asked for and both are known."""
+        cap = self.recipe.rollout.importance_cap
+        sampled = [reply.logps for reply in replies if reply.logps is not None]
+        if cap is None or len(sampled) < len(replies):
+            return None
+        sampled_NT = by_reply(sampled, self.device).logps_BT
+        return importance_weights(old.logps_BT, sampled_NT, old.mask_BT, 0.0, cap)
 
     def _own_outlook(
         self, groups: Sequence[ReplyGroup], replies: Sequence[SampledReply], order: Sequence[int]
     ) -> Outlook:
         """Log-probabilities and values (N, T): those of sampling where they are asked for and known."""
-        device, actor = self.policy.device, self.actor
+        device, actor = self.device, self.actor
         sampled = [reply.logps for reply in replies if reply.logps is not None]
         heard = [reply.values for reply in replies if reply.values is not None]
         if self.recipe.rollout.old_logps == "sampled" and len(sampled) == len(replies):
@@ -206,7 +191,7 @@ class Iterations(Course):
                     kl=self.recipe.kl,
                     kl_coef=self.memory.kl.coef,
                     critic=self.recipe.critic,
-                    length=self.sampling.max_new_tokens,
+                    length=self.asking.sampling.max_new_tokens,
                     minibatch=shares,
                     untouched=updates == 0,
                 )
@@ -238,7 +223,7 @@ class Iterations(Course):
         if not self.recipe.objective.ptx_coef or self.demonstrations is None:
             return [Share(one) for one in minibatch]
         steps_an_iteration = self.recipe.objective.epochs * self.recipe.objective.minibatches
-        sampler = Sampler(self.seed, len(minibatch), len(self.demonstrations))
+        sampler = Sampler(self.asking.seed, len(minibatch), len(self.demonstrations))
         imitated = sampler.batch((step - 1) * steps_an_iteration + updates + 1)
         return [
             Share(one, self.demonstrations[index]) for one, index in zip(minibatch, imitated, strict=True)

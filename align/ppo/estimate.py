@@ -110,7 +110,12 @@ def _advantages(rollout: Rollout, rewards_NT: Tensor, advantage: GaeSettings | G
         if not advantage.whiten:
             return found
         # after the returns were taken, which the critic is drawn to
-        return replace(found, advantages_NT=whiten(found.advantages_NT, mask_NT, unbiased=advantage.unbiased))
+        return replace(
+            found,
+            advantages_NT=whiten(
+                found.advantages_NT, mask_NT, shift_mean=advantage.shift_mean, unbiased=advantage.unbiased
+            ),
+        )
     replies, rewards_N = len(rollout.groups[0].replies), masked(rewards_NT, mask_NT).sum(-1)
     if advantage.baseline == "leave_one_out":
         advantages_N = leave_one_out(rewards_N, replies)

@@ -17,17 +17,14 @@ import torch
 from torch import Tensor
 
 from align.evaluation.compare import distinct
-from align.generation.local import sample_tokens
-from align.models.policy import Policy
 from align.packing.forward import Forward
 from align.packing.layout import ReplyGroup
-from align.ppo.course import Questions
+from align.ppo.asking import Asking
 from align.ppo.rollout import grouped_replies
 from align.ppo.settings import OnlineSettings
-from align.protocols import PairLoss, Scorer
-from align.settings import SamplingSettings, TrainingSettings
+from align.protocols import PairLoss
+from align.settings import TrainingSettings
 from align.training.course import Course
-from align.training.guards import require_finite_scores
 from align.training.objectives import Preference, grouped
 from align.training.sampler import Sampler, total_steps
 from align.training.state import Trained
@@ -45,17 +42,13 @@ class OnlinePairs(Course):
     Nothing is kept from step to step.
     """
 
-    policy: Policy
+    asking: Asking
     forward: Forward
     loss: PairLoss
     reference: Callable[[], AbstractContextManager[Forward]] | None
     """Opens the reference for a pass over the fresh pairs; None for losses that need none."""
-    scorer: Scorer
-    questions: Questions
     online: OnlineSettings
-    sampling: SamplingSettings
     training: TrainingSettings
-    seed: int
 
     @property
     def total(self) -> int:
@@ -66,17 +59,19 @@ class OnlinePairs(Course):
     @property
     def items(self) -> int:
         """Prompts of the training split."""
-        return len(self.questions)
+        return len(self.asking.questions)
 
     def take(self, step: int, trained: Trained, lap: Lap) -> Taken:
         """One iteration."""
-        drawn = Sampler(self.seed, self.training.batch_size, self.items).batch(step)
+        drawn = Sampler(self.asking.seed, self.training.batch_size, self.items).batch(step)
         lap("data")
-        replies = self._sample(drawn, step)
+        replies = self.asking.sample(drawn, step)
         lap("sample")
-        scores_N = self._score(drawn, replies)
+        scores_N = self.asking.score(drawn, replies)
         lap("score")
-        groups = grouped_replies([self.questions.ids[one] for one in drawn], replies, self.online.replies)
+        groups = grouped_replies(
+            [self.asking.questions.ids[one] for one in drawn], replies, self.online.replies
+        )
         pairs = fresh_pairs(groups, scores_N, [f"prompt {one}" for one in drawn], self.online)
         looks = {**_looks(replies, scores_N, len(drawn)), "rollout/pairs": (float(len(pairs)), len(drawn))}
         if not pairs:  # all replies to each prompt are worth the same: there is nothing to learn from
@@ -89,7 +84,7 @@ class OnlinePairs(Course):
                 self.forward,
                 self.loss,
                 (lambda items: said[items[0].id]) if said else None,
-                self.sampling.temperature,
+                self.asking.sampling.temperature,
             ),
             pairs,
             parameters=trained.parameters,
@@ -111,18 +106,6 @@ class OnlinePairs(Course):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Nothing to restore."""
 
-    def _sample(self, drawn: Sequence[int], step: int) -> list[SampledReply]:
-        ids = [self.questions.ids[index] for index in drawn] * self.online.replies
-        # follows from the run's seed and the step: a resumed run samples the same
-        seed = int(np.random.SeedSequence((self.seed, step)).generate_state(1)[0])
-        return sample_tokens(self.policy, ids, self.sampling, seed)
-
-    def _score(self, drawn: Sequence[int], replies: Sequence[SampledReply]) -> Tensor:
-        prompts = [self.questions.prompts[index] for index in drawn] * self.online.replies
-        scores = self.scorer.score(prompts, [reply.text for reply in replies])
-        require_finite_scores(scores, [f"prompt {index}" for index in drawn] * self.online.replies)
-        return torch.tensor(scores, dtype=torch.float64)
-
     def _ask_reference(self, pairs: Sequence[TokenPair]) -> dict[str, TokenLogps]:
         """What the reference says of each micro-batch of the update, by the id of its first pair.
 
@@ -134,7 +117,7 @@ class OnlinePairs(Course):
         with self.reference() as forward, torch.no_grad():
             return {
                 pairs[start].id: forward.logps(
-                    grouped(pairs[start : start + size]), self.sampling.temperature
+                    grouped(pairs[start : start + size]), self.asking.sampling.temperature
                 )
                 for start in range(0, len(pairs), size)
             }

@@ -6,7 +6,7 @@ Legend: B prompts, R replies to each, N = R * B replies, T tokens. Reply i of pr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ class Rollout:
     """The reference's, at the same temperature; None where nothing asks for it."""
     values_NT: Tensor | None
     """The critic's; None without one."""
+    weights_NT: Tensor | None = None
+    """What each token's loss is multiplied by (``rollout.importance_cap``); None for one."""
 
     @property
     def mask_NT(self) -> Tensor:
@@ -83,8 +85,3 @@ def in_parts(parts: Sequence[tuple[Sequence[int], Tensor]], like: Rollout | Toke
     for rows, values in parts:
         values_NT[torch.as_tensor(rows, device=values_NT.device), : values.shape[1]] = values.float()
     return values_NT
-
-
-def with_scores(rollout: Rollout, scores_N: Tensor) -> Rollout:
-    """The same replies with other scores."""
-    return replace(rollout, scores_N=scores_N)

@@ -22,6 +22,16 @@ class RolloutSettings:
     """Where the ratio's denominator comes from: ``sampled`` takes what was written down while sampling (no
     pass of its own), ``recomputed`` asks the policy again in the layout of the update, which makes the first
     minibatch's ratio exactly 1."""
+    importance_cap: Positive | None = None
+    """With ``recomputed``: multiplies each token's loss by the ratio of recomputed to sampled probability, at
+    most this (truncated importance sampling, Yao et al. 2025), where the two disagree, as in bfloat16."""
+
+    def __post_init__(self) -> None:
+        if self.importance_cap is not None and self.old_logps == "sampled":
+            raise ConfigError(
+                "importance_cap corrects recomputed log-probabilities: set old_logps=recomputed, "
+                "or leave it out"
+            )
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,8 @@ class GaeSettings:
     """Trades the critic's bias (0) against the variance of returns (1)."""
     whiten: bool = True
     """Advantages of an iteration to mean 0 and variance 1."""
+    shift_mean: bool = True
+    """Whether whitening takes the mean off, too; false leaves it what it was."""
     whiten_rewards: bool = False
     """The rewards of all tokens to variance 1 first, their mean kept (Huang et al. 2024)."""
     unbiased: bool = True
@@ -150,7 +162,8 @@ class CriticSettings:
     """Who says what a reply will be worth, at each of its tokens."""
 
     kind: Literal["shared", "separate"] = "shared"
-    """A value head on the policy's own trunk, or a network of its own."""
+    """A value head on the policy's own trunk, or a network of its own. Under LoRA that is an adapter and a
+    head on the policy's frozen weights, where it starts from them."""
     path: str | None = None
     """What a separate one starts from: a run of ``stage=reward``, say; none takes the policy's own start."""
     value_coef: NonNegative = 0.1

@@ -95,6 +95,7 @@ class Clipped:
             dual_clip=settings.dual_clip,
             ratio=settings.ratio,
             form=settings.form,
+            weights_NT=None if self.rollout.weights_NT is None else part(self.rollout.weights_NT, prompts),
         )
         tokens, loss = float(mask_NT.sum()), self._total(terms.losses_NT, mask_NT)
         metrics: Metrics = {

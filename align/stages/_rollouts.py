@@ -23,7 +23,8 @@ from align.pairs.prompts import read_prompts
 from align.pairs.read import texts
 from align.pairs.store import TokenStore
 from align.ppo.actor import Actor, LinearValue, Together, head_width
-from align.ppo.course import Iterations, Questions
+from align.ppo.asking import Asking, Questions
+from align.ppo.course import Iterations
 from align.ppo.estimate import first_memory
 from align.ppo.settings import CriticSettings
 from align.protocols import Scorer
@@ -44,19 +45,16 @@ def optimise(run: Run, stage: RolloutStage) -> None:
     policy = open_policy(run, stage.model, stage.adapter, stage.dataset)
     questions = read_questions(run, stage, policy)
     scorer = open_reward(run, stage.reward, policy)
+    replies = stage.recipe.rollout.replies
     forward = ready(policy, stage.training)
     actor = _actor(run, stage, policy, forward)
     course = Iterations(
-        policy=policy,
+        asking=Asking(policy, scorer, questions, stage.sampling, replies, run.seed),
         actor=actor,
         reference=opened_reference(stage, policy, forward) if stage.recipe.asks_reference else None,
-        scorer=scorer,
-        questions=questions,
         demonstrations=_imitated(run, stage, policy),
         recipe=stage.recipe,
-        sampling=stage.sampling,
         training=stage.training,
-        seed=run.seed,
         memory=first_memory(stage.recipe.kl),
     )
     summary = train(

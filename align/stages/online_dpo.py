@@ -49,6 +49,7 @@ class OnlineDpo:
         from align.alarms.watch import counted
         from align.distributed.device import device
         from align.models.policy import save_policy
+        from align.ppo.asking import Asking
         from align.ppo.online import OnlinePairs
         from align.stages._common import input_hashes, open_policy, open_reward, ready, warn_if_coupled
         from align.stages._rollouts import opened_reference, read_questions, report
@@ -59,16 +60,12 @@ class OnlineDpo:
         warn_if_coupled(self.loss, self.training)
         scorer, forward = open_reward(run, self.reward, policy), ready(policy, self.training)
         course = OnlinePairs(
-            policy=policy,
+            asking=Asking(policy, scorer, questions, self.sampling, self.online.replies, run.seed),
             forward=forward,
             loss=self.loss,
             reference=opened_reference(self, policy, forward) if self.loss.needs_reference else None,
-            scorer=scorer,
-            questions=questions,
             online=self.online,
-            sampling=self.sampling,
             training=self.training,
-            seed=run.seed,
         )
         summary = train(
             run=run,

@@ -17,7 +17,8 @@ from stand_in_server import Said, StandIn, completion, problem, serving
 
 from align.config import build
 from align.errors import ConfigError, ServerError
-from align.generation.server import ServedReply, ServerSettings, derived_seed, open_server
+from align.generation.address import ServerSettings
+from align.generation.server import ServedReply, derived_seed, open_server
 from align.settings import SamplingSettings
 from align.types import Message, Prompt
 

@@ -19,7 +19,8 @@ from align.models.save import plain_model
 from align.packing.forward import Forward, Padded
 from align.packing.probe import open_forward
 from align.ppo.actor import Actor, LinearValue, Together, head_width
-from align.ppo.course import Iterations, Questions
+from align.ppo.asking import Asking, Questions
+from align.ppo.course import Iterations
 from align.ppo.estimate import first_memory
 from align.ppo.settings import (
     CriticSettings,
@@ -157,17 +158,14 @@ def iterations(
     head = LinearValue(head_width(plain_model(model))) if recipe.critic else None
     actor = Actor(Together(model, head), forward, trained_at or temperature, value_head=head)
     settings = replace(TRAINING, **training)
+    sampling = SamplingSettings(max_new_tokens=12, temperature=temperature, batch_size=3)
     course = Iterations(
-        policy=policy,
+        asking=Asking(policy, scorer or Counted(), questions(), sampling, recipe.rollout.replies, seed=0),
         actor=actor,
         reference=reference if recipe.asks_reference else None,
-        scorer=scorer or Counted(),
-        questions=questions(),
         demonstrations=demonstrations() if recipe.objective.ptx_coef else None,
         recipe=recipe,
-        sampling=SamplingSettings(max_new_tokens=12, temperature=temperature, batch_size=3),
         training=settings,
-        seed=0,
         memory=first_memory(recipe.kl),
     )
     torch.manual_seed(0)

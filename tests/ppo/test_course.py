@@ -24,7 +24,7 @@ from tiny_architectures import ARCHITECTURES
 
 from align.errors import NonFiniteError
 from align.packing.layout import ReplyGroup
-from align.ppo import course as rooms
+from align.ppo import asking
 from align.ppo.settings import KlSettings, Recipe, RolloutSettings, ScoreSettings
 from align.training.sampler import Sampler
 from align.types import SampledReply
@@ -81,6 +81,17 @@ def test_another_temperature_for_the_reference_shows_as_drift() -> None:
     assert abs(alike["rollout/kl"]) < 1e-4
     assert apart["rollout/kl"] > 0.05
     assert apart["rollout/logps_gap"] > 0.01
+
+
+def test_importance_weights_correct_for_another_sampler() -> None:
+    """Sampled at 0.7 and trained at 1, tokens weigh what the two say of them; sampled alike, they weigh 1."""
+    recipe = of(epochs=1, minibatches=1)
+    capped = replace(recipe, rollout=replace(recipe.rollout, importance_cap=1.2))
+    alike, weighed_alike = iterations(recipe).take(), iterations(capped).take()
+    assert weighed_alike["policy/loss"] == pytest.approx(alike["policy/loss"], abs=1e-5)
+    apart, weighed = (iterations(one, trained_at=1.0).take() for one in (recipe, capped))
+    assert abs(weighed["policy/loss"] - apart["policy/loss"]) > 5e-4
+    assert weighed["grad_norm"] != pytest.approx(apart["grad_norm"], rel=1e-3)
 
 
 def test_dropout_left_on_shows() -> None:
@@ -170,7 +181,7 @@ def test_the_prompts_and_the_draws_of_an_iteration_are_its_own() -> None:
 def test_group_advantages_see_no_other_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     """A prompt is worth hundreds, a reply of it one or two more: leave-one-out leaves plus and minus one."""
 
-    def one_or_two(policy: Any, ids: Any, *rest: Any) -> list[SampledReply]:
+    def one_or_two(policy: Any, ids: Any, *rest: Any, **more: Any) -> list[SampledReply]:
         count = len(ids) // 2
         return [SampledReply("", (40,) * (1 + row // count), ended=False) for row in range(len(ids))]
 
@@ -179,7 +190,7 @@ def test_group_advantages_see_no_other_prompt(monkeypatch: pytest.MonkeyPatch) -
             half = len(prompts) // 2
             return [100.0 * len(prompt[-1].content) + row // half for row, prompt in enumerate(prompts)]
 
-    monkeypatch.setattr(rooms, "sample_tokens", one_or_two)
+    monkeypatch.setattr(asking, "sample_tokens", one_or_two)
     recipe = replace(RLOO, kl=KlSettings(coef=0.0))
     found = iterations(recipe, scorer=ByPrompt()).take()
     # four replies of one token at -1, four of two tokens at +1
@@ -191,14 +202,14 @@ def test_a_reply_that_does_not_end_is_seen_and_pays(monkeypatch: pytest.MonkeyPa
     """Two of four end. Scores are their lengths 1, 2, 3, 4; those that were cut count as -5 each."""
     endings = [STOPS[0], 40, STOPS[1], 40]
 
-    def written(policy: Any, ids: Any, *rest: Any) -> list[SampledReply]:
+    def written(policy: Any, ids: Any, *rest: Any, **more: Any) -> list[SampledReply]:
         rows = [(50,) * place + (last,) for place, last in enumerate(endings)]
         texts = [" ".join(map(str, row)) for row in rows]
         return [
             SampledReply(text, row, ended=row[-1] in STOPS) for text, row in zip(texts, rows, strict=True)
         ]
 
-    monkeypatch.setattr(rooms, "sample_tokens", written)
+    monkeypatch.setattr(asking, "sample_tokens", written)
     recipe = replace(PPO, kl=KlSettings(coef=0.0), score=ScoreSettings(missing_end="replace", penalty=5.0))
     found = iterations(recipe).take()
     assert found["rollout/ended"] == 0.5

@@ -158,6 +158,16 @@ def test_whitening_is_over_tokens_and_spares_the_returns(unbiased: bool, count: 
     close(found.advantages.returns_NT, [[1.0, 1.6, 2.0], [-1.2, 0.0, 0.0]])
 
 
+def test_advantages_may_be_whitened_around_their_mean() -> None:
+    """The same numbers with their mean of 0.15 put back."""
+    around = replace(PLAIN, whiten=True, shift_mean=False)
+    kept, taken = (
+        worked_out(made(), advantage=one).advantages.advantages_NT
+        for one in (around, replace(around, shift_mean=True))
+    )
+    close(kept - taken, [[0.15, 0.15, 0.15], [0.15, 0.0, 0.0]])
+
+
 def test_whitened_rewards_keep_their_mean() -> None:
     """Rewards 0, 0, 3 and 1: mean 1, variance (1 + 1 + 4 + 0) / 3 = 2; from 1, each is 1/sqrt 2 as far."""
     nothing = [[0.0, 0.0, 0.0], [0.0]]

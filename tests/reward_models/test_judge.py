@@ -15,7 +15,7 @@ from align import registry
 from align.compose import run_from
 from align.config import build
 from align.errors import ConfigError, ServerError
-from align.generation.server import ServerSettings
+from align.generation.address import ServerSettings
 from align.protocols import KnownRange, ScoresInParts
 from align.types import Message
 from reward_models.judge import Judge
