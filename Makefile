@@ -10,7 +10,7 @@ WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 XDIST := -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format clean
+.PHONY: help setup demo test test-slow check format trl-ppo clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -46,9 +46,12 @@ test-slow: $(STAMP) ## the long tests: kills, whole pipelines
 	@echo "== long tests =="
 	$(BIN)/pytest -q -m slow
 
+trl-ppo: $(STAMP) ## put trl 1.12.0, the last with PPO, beside .venv for experiments/speed
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .trl-1.12 trl==1.12.0
+
 format: $(STAMP) ## let ruff rewrite the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean: ## remove .venv and caches (runs/ stays)
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## remove .venv, .trl-1.12 and caches (runs/ stays)
+	rm -rf .venv .trl-1.12 .mypy_cache .ruff_cache .pytest_cache .hypothesis

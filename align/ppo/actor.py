@@ -84,7 +84,10 @@ class Actor:
     def work(self, groups: Sequence[ReplyGroup]) -> Work:
         """What a pass forward and back over these groups takes, the critic's included."""
         policy = self.forward.work(groups)
-        return policy if self.critic_work is None else policy + self.critic_work(groups)
+        if self.critic_work is None:
+            return policy
+        # a token that both of them read is one token
+        return replace(policy, flops=policy.flops + self.critic_work(groups).flops)
 
 
 def head_width(whole: Any) -> int:

@@ -15,9 +15,9 @@ from align.files import write_json, write_whole
 from align.run import git_state, versions
 from experiments.speed import table
 from experiments.speed.draw import draw
-from experiments.speed.figures import SIDES
+from experiments.speed.figures import PANELS, PPO_PANELS
 from experiments.speed.rounds import PARTS, measured
-from experiments.speed.work import MODELS, Work
+from experiments.speed.work import MODELS, PPO_PARTS, Work, require_trl_ppo
 
 HERE = Path(__file__).resolve().parent
 
@@ -46,10 +46,14 @@ def _benchmark(options: argparse.Namespace) -> None:
         max_length=options.max_length,
         sets=tuple(options.sets),
         draws=options.steps,
+        episodes=options.episodes,
+        rollout=options.rollout,
     )
     out = Path(options.out)
     results = table.read(out / "results.json")
     parts = options.only or list(PARTS)
+    if not set(parts).isdisjoint(PPO_PARTS):
+        require_trl_ppo()
     table.require_same_work(results, work.key(), work.facts(), parts)
     if options.work:
         found, rounds = measured(work, parts, options.rounds, Path(options.work).resolve(), _say)
@@ -65,8 +69,10 @@ def _publish(results: table.Results, out: Path) -> None:
     block = table.render(results)
     print(block)
     write_json(out / "results.json", results)
-    if any(part in SIDES for entry in results.values() for part in entry["parts"]):
-        draw(results, out / "speed.png")
+    measured = {part for entry in results.values() for part in entry["parts"]}
+    for name, panels in (("speed.png", PANELS), ("ppo.png", PPO_PANELS)):
+        if not measured.isdisjoint(panels):
+            draw(results, out / name, panels)
     page = out / "README.md"
     if page.exists():
         write_whole(page, table.splice(page.read_text(encoding="utf-8"), block))
@@ -123,8 +129,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--sets", type=_count, nargs=2, default=(1_000, 100_000), metavar=("SMALL", "LARGE"),
         help="pairs of the two prepared sets")  # fmt: skip
     add("--steps", type=_count, default=100, help="drawn from each of them")
+    add("--episodes", type=_count, default=128, help="prompts answered in PPO")
+    add("--rollout", type=_count, default=64, help="of them in one iteration")
     add("--only", type=_parts, help=f"parts to measure, the others stay as they are: {','.join(PARTS)}")
-    add("--out", default=str(HERE), help="the folder of results.json, speed.png and README.md")
+    add("--out", default=str(HERE), help="the folder of results.json, the figures and README.md")
     add("--work", help="keeps models, runs and logs in this folder; none takes a temporary one")
     return parser
 

@@ -20,14 +20,36 @@ class PpoSide:
     """One of our ways to do PPO beside trl, whose critic is a network of its own."""
 
     label: str
+    short: str
+    """Under a bar."""
     critic: Literal["shared", "separate"]
     old_logps: Literal["sampled", "recomputed"]
 
 
 PPO_SIDES = {
-    "separate": PpoSide("critic of its own, `old_logps=sampled`", "separate", "sampled"),
-    "recomputed": PpoSide("critic of its own, `old_logps=recomputed`", "separate", "recomputed"),
-    "shared": PpoSide("value head on the trunk, `old_logps=sampled`", "shared", "sampled"),
+    "separate": PpoSide("critic of its own, `old_logps=sampled`", "ours,\nown critic", "separate", "sampled"),
+    "recomputed": PpoSide(
+        "critic of its own, `old_logps=recomputed`", "recom-\nputed", "separate", "recomputed"
+    ),
+    "shared": PpoSide("value head on the trunk, `old_logps=sampled`", "value\nhead", "shared", "sampled"),
+}
+PPO_LABELS = {"ppo_short": "PPO, short prompts", "ppo_long": "PPO, long prompts"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One part in a figure."""
+
+    label: str
+    unit: str
+    bars: Mapping[str, str]
+    """Side -> what stands under its bar."""
+
+
+PANELS = {part: Panel(label, "pairs", {"theirs": "trl", "ours": "ours"}) for part, label in SIDES.items()}
+PPO_PANELS = {
+    part: Panel(label, "episodes", {"theirs": "trl", **{side: how.short for side, how in PPO_SIDES.items()}})
+    for part, label in PPO_LABELS.items()
 }
 
 Round = Mapping[str, Any]

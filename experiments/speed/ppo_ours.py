@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-import reward_models.bradley_terry  # noqa: F401
+import align.models.scalar
+import align.report.figures
+import align.stages._rollouts  # noqa: F401
 from align.__main__ import main
 from align.errors import DataError
 from align.report.files import read_metrics
+from experiments.speed.ppo_table import PHASES
 from experiments.speed.words import ppo_words
-from experiments.speed.work import ChildFailed, Job
-
-PHASES = ("sample", "score", "judge", "forward", "backward", "optimiser")
-"""Of an iteration, as ``time_share/*`` in ``metrics.jsonl`` names them."""
+from experiments.speed.work import ChildFailed, Job, prompts_of
 
 
 def measure(job: Job) -> dict[str, Any]:
@@ -30,19 +29,17 @@ def measure(job: Job) -> dict[str, Any]:
         raise ChildFailed(f"exit code {code} of: python -m align {' '.join(words)}")
     lines = read_metrics(job.directory / "metrics.jsonl")
     sampled = round(sum(line["rollout/length"] for line in lines) * work.rollout)
-    prompts = [
-        json.loads(row)
-        for row in (job.world / part / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-    expected = (sum(map(len, prompts)) + sampled) * work.epochs
+    prompt_tokens = sum(map(len, prompts_of(job.world, part)))
+    expected = (prompt_tokens + sampled) * work.epochs
     if lines[-1]["tokens"] != expected:
         raise DataError(f"trained on {lines[-1]['tokens']} tokens, {part} has {expected}")
     seconds = [work.rollout / line["examples_per_second"] for line in lines]
     return {
         "episodes": len(lines) * work.rollout,
         "seconds": lines[-1]["time"],
-        "prompt_tokens": sum(map(len, prompts)),
+        "prompt_tokens": prompt_tokens,
         "sampled_tokens": sampled,
+        "trained_tokens": expected,
         "optimiser_steps": round(sum(line["updates"] for line in lines)),
         "score": sum(line["rollout/score"] for line in lines) / len(lines),
         "value_loss": sum(line["value/loss"] for line in lines) / len(lines),

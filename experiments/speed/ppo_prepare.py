@@ -23,7 +23,7 @@ LOUD = 40.0
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """Fills ``job.world``: ``ppo_policy``, and for each length of prompts ``scalar`` and ``prompts.jsonl``."""
+    """Fills ``job.world``: ``ppo_policy``, and for each part ``scalar`` and ``prompts.jsonl``."""
     work, world = job.work, job.world
     limit, prompts = _distinct_prompts(work)
     texts = dataset_of(work, rows_to_read(work, work.rows, exactly=True))  # the tokenizer of the other parts
@@ -44,8 +44,8 @@ def never_end(folder: Path, special: list[int]) -> None:
 
     The first dimension of its hidden states is positive everywhere, and the output embeddings, which are the
     input's, have it positive for words and negative for special tokens. What makes it so is one unit of the
-    first layer's MLP, which reads the second dimension, alike in all embeddings. A pass has as many operations
-    as before.
+    first layer's MLP, which reads the second dimension, alike in all embeddings. A pass has as many
+    operations as before.
     """
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     embeddings, layers = model.get_input_embeddings().weight, model.model.layers

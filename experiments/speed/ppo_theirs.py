@@ -1,19 +1,19 @@
 """trl's side of PPO: the trainer of 1.12.0, its last one, on the same prompts in the same order.
 
 It is installed beside the environment (``make trl-ppo``), and found first in this process alone. Its best
-settings for this work: SDPA attention, fused AdamW, no gradient checkpointing, a whole minibatch at a time, all
-of a rollout sampled and judged at once, no samples shown, nothing saved. With gradient accumulation it would
-take one optimiser step where four are meant, so it accumulates nothing.
+settings for this work: SDPA attention, fused AdamW, no gradient checkpointing, a whole minibatch at a time,
+all of a rollout sampled and judged at once, no samples shown, nothing saved. Told to accumulate gradients, it
+takes one optimiser step an epoch where four are meant, so it accumulates none.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from datasets import Dataset
@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from align.errors import DataError
-from experiments.speed.work import TRL_PPO, Job, Work, require_trl_ppo
+from experiments.speed.work import TRL_PPO, Job, Work, prompts_of, require_trl_ppo
 
 
 def _trl() -> Any:
@@ -46,22 +46,17 @@ def measure(job: Job) -> dict[str, Any]:
     Raises:
         DataError: it did not sample from all of the prompts.
     """
-    work, world = job.work, job.world
-    rows = [
-        json.loads(row)
-        for row in (world / job.what / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+    rows = prompts_of(job.world, job.what)
+    expected = sum(map(len, rows))
     watch = _Watch()
     trainer = _trainer(job, rows, watch)
     with watch.sampling():
         trainer.train()
-    if watch.prompt_tokens != sum(map(len, rows)):
-        raise DataError(
-            f"trl sampled from {watch.prompt_tokens} tokens of prompts, not {sum(map(len, rows))}"
-        )
+    if watch.prompt_tokens != expected:
+        raise DataError(f"trl sampled from {watch.prompt_tokens} tokens of prompts, not {expected}")
     lines = [line for line in trainer.state.log_history if "loss/value_avg" in line]
     return {
-        "episodes": len(lines) * work.rollout,
+        "episodes": len(lines) * job.work.rollout,
         "seconds": watch.seconds,
         "prompt_tokens": watch.prompt_tokens,
         "sampled_tokens": watch.sampled_tokens,
@@ -93,8 +88,6 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
 
     def sampling(self) -> Any:
         """Inside, the function that samples a rollout is timed, and its tokens are counted."""
-        from unittest.mock import patch
-
         inner = trl_ppo.batch_generation
 
         def batch_generation(model: Any, queries: Any, size: int, pad: int, config: Any) -> Any:

@@ -9,7 +9,9 @@ from statistics import median
 from typing import Any
 
 from align.errors import ConfigError, DataError
-from experiments.speed.figures import FIGURES, SIDES, Figure, Round, Value, middle, values
+from experiments.speed.figures import FIGURES, PPO_LABELS, SIDES, Figure, Round, Value, middle, values
+from experiments.speed.ppo_table import ppo_blocks
+from experiments.speed.say import counted, shortly
 
 BEGIN, END = "<!-- made by python -m experiments.speed -->", "<!-- until here -->"
 
@@ -25,8 +27,11 @@ def require_same_work(results: Results, key: str, work: Mapping[str, Any], parts
     """
     entry = results.get(key, {"work": work, "parts": {}})
     before = entry["work"]
+    # a setting that is newer than what stands there belongs to parts that were not measured then
     changed = [
-        f"{name}: {before.get(name)} -> {work[name]}" for name in work if before.get(name) != work[name]
+        f"{name}: {before[name]} -> {work[name]}"
+        for name in work
+        if name in before and before[name] != work[name]
     ]
     if changed and set(entry["parts"]) - set(parts):
         raise ConfigError(
@@ -102,6 +107,7 @@ def _blocks(key: str, entry: Mapping[str, Any]) -> list[str]:
         "\n".join(table),
         *(["\n".join([*head, *both])] if both else []),
         *_remarks(entry),
+        *ppo_blocks(entry),
     ]
 
 
@@ -110,13 +116,16 @@ def _captions(entry: Mapping[str, Any]) -> list[str]:
     work = entry["work"]
     by_facts: dict[str, list[str]] = {}
     for part, measured in entry["parts"].items():
-        facts, rounds = measured["with"], len(measured["rounds"])
+        facts, rounds, ppo = measured["with"], len(measured["rounds"]), part in PPO_LABELS
+        what = f"{work['episodes']} prompts" if ppo else f"{facts['pairs']} pairs"
+        of, size = ("rollouts", work["rollout"]) if ppo else ("batches", work["batch_size"])
         text = (
             f"{facts['date']}, {facts['device']}, {counted(work['threads'], 'thread')}; "
-            f"torch {facts['torch']}, transformers {facts['transformers']}, trl {facts['trl']}, "
+            f"torch {facts['torch']}, transformers {facts['transformers']}, "
+            f"trl {measured['rounds'][0]['theirs']['trl'] if ppo else facts['trl']}, "
             f"commit {facts['commit']}; "
-            f"{facts['pairs']} pairs of `{work['data']}`, {work['model']} ({facts['weights'] / 1e6:.1f} M "
-            f"weights), batches of {work['batch_size']}; {counted(rounds, 'round')}"
+            f"{what} of `{work['data']}`, {work['model']} ({facts['weights'] / 1e6:.1f} M "
+            f"weights), {of} of {size}; {counted(rounds, 'round')}"
         )
         by_facts.setdefault(text, []).append(part)
     if len(by_facts) == 1:
@@ -153,13 +162,3 @@ def _remarks(entry: Mapping[str, Any]) -> list[str]:
         f"trl's precomputation of the reference takes {seconds:.1f} s in its forward passes; counted in, "
         f"our run with an empty cache is at {shortly(ours / whole)} times its pairs/s."
     ]
-
-
-def shortly(value: float) -> str:
-    """Three digits: ``4.41``, ``0.571``, ``2.1e-06``."""
-    return f"{value:.3g}"
-
-
-def counted(count: int, noun: str) -> str:
-    """``1 round``, ``5 rounds``."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -170,6 +170,12 @@ def note_facts(world: Path, facts: dict[str, Any]) -> None:
 
 
 def world_facts(world: Path) -> dict[str, Any]:
-    """``weights`` and ``device``; of the pairs ``limit`` (rows to read) and ``pairs``; of PPO ``ppo_limit``."""
+    """``weights``, ``device``; of the pairs ``limit`` (rows to read) and ``pairs``; of PPO ``ppo_limit``."""
     found: dict[str, Any] = json.loads((world / "facts.json").read_text(encoding="utf-8"))
     return found
+
+
+def prompts_of(world: Path, part: str) -> list[list[int]]:
+    """Tokens of PPO's prompts in the order in which they are drawn."""
+    lines = (world / part / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]

@@ -13,13 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from align.errors import ConfigError, DataError
-from experiments.speed import memory, table
+from align.models.policy import load_policy, save_policy
+from align.settings import AdapterSettings, ModelSettings, ScratchSettings
+from experiments.speed import memory, table, work
 from experiments.speed.__main__ import HERE, main
-from experiments.speed.figures import FIGURES, values
+from experiments.speed.figures import FIGURES, PPO_SIDES, values
 from experiments.speed.ours import overall_mfu
-from experiments.speed.work import Job, Work
+from experiments.speed.ppo_prepare import never_end
+from experiments.speed.rounds import PARTS
+from experiments.speed.work import PPO_PARTS, TRL_PPO, Job, Work
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ("--rows=16", "--model=llama-tiny", "--threads=1", "--rounds=1", "--sets", "64", "256", "--steps=3")
@@ -72,9 +78,9 @@ def benchmark(data: Path, out: Path, *more: str) -> dict[str, Any]:
         table.splice((out / "README.md").read_text(), table.render(results))
         == (out / "README.md").read_text()
     )
-    width, height = struct.unpack(">II", (out / "speed.png").read_bytes()[16:24])
-    assert width > 300
-    assert height > 300
+    assert list(out.glob("*.png"))
+    for figure in out.glob("*.png"):
+        assert min(struct.unpack(">II", figure.read_bytes()[16:24])) > 300
     entry: dict[str, Any] = results["cpu float32"]
     assert_sound(entry)
     return entry
@@ -99,10 +105,37 @@ def test_a_part_is_measured_beside_trl(transcripts: Path, tmp_path: Path) -> Non
     assert list(entry["parts"]) == ["dpo"]
 
 
+needs_trl_ppo = pytest.mark.skipif(
+    not TRL_PPO.is_dir(), reason="trl 1.12.0 is not beside the environment: make trl-ppo"
+)
+
+
+@needs_trl_ppo
+@pytest.mark.medium
+def test_ppo_is_measured_beside_trl(transcripts: Path, tmp_path: Path) -> None:
+    """Eight prompts in two iterations; both sides count what they did."""
+    out = tmp_path / "out"
+    entry = benchmark(transcripts, out, "--only=ppo_short", "--episodes=8", "--rollout=4")
+    (one,) = entry["parts"]["ppo_short"]["rounds"]
+    assert one.keys() == {"theirs", *PPO_SIDES}
+    for side in one.values():
+        assert side["episodes"] == 8
+        assert side["sampled_tokens"] == 8 * 53
+        assert side["optimiser_steps"] == 2 * 4 * 4
+        assert side["prompt_tokens"] == one["theirs"]["prompt_tokens"] > 8
+        assert side["threads"] == 1
+    assert one["theirs"]["trl"] == "1.12.0"
+    assert one["separate"]["score"] == pytest.approx(one["recomputed"]["score"], rel=1e-3)
+    page = (out / "README.md").read_text()
+    assert "samples 424 tokens and takes 32 optimiser steps over 8 episodes" in page
+    assert [figure.name for figure in out.glob("*.png")] == ["ppo.png"]
+
+
 @pytest.mark.slow
 def test_the_whole_benchmark(transcripts: Path, tmp_path: Path) -> None:
-    entry = benchmark(transcripts, tmp_path / "out")
-    assert entry["figures"].keys() == FIGURES.keys()
+    parts = [part for part in PARTS if part not in PPO_PARTS]
+    entry = benchmark(transcripts, tmp_path / "out", f"--only={','.join(parts)}")
+    assert entry["parts"].keys() == set(parts)
     (drawn,) = entry["parts"]["sets"]["rounds"]
     assert drawn["loss_difference"] == 0.0  # the same texts in the same order
     (precomputed,) = entry["parts"]["precomputed"]["rounds"]
@@ -217,14 +250,99 @@ def test_a_job_survives_the_command_line(transcripts: Path, tmp_path: Path) -> N
         (["--data=nowhere.jsonl"], "nowhere.jsonl: there is no such file"),
         (["--model=llama-13m"], "no model named 'llama-13m'. Did you mean 'llama-12m'"),
         (["--rows=4"], "--rows 4 is less than one batch of 8 pairs"),
+        (["--episodes=96"], "--episodes 96 must be whole rollouts of 64"),
+        (["--episodes=6", "--rollout=6"], "a rollout whole minibatches, 4 of them"),
     ],
-    ids=["file", "model", "rows"],
+    ids=["file", "model", "rows", "episodes", "rollout"],
 )
 def test_what_cannot_be_measured_is_refused_at_once(
     words: list[str], told: str, transcripts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([f"--data={transcripts}", f"--out={tmp_path}", *words]) == ConfigError.exit_code
     assert told in capsys.readouterr().err
+
+
+def test_ppo_without_its_trl_says_what_to_type(
+    transcripts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "TRL_PPO", tmp_path / "nothing")
+    words = [f"--data={transcripts}", f"--out={tmp_path}", "--rows=16", "--only=ppo_long"]
+    assert main(words) == ConfigError.exit_code
+    assert "make trl-ppo" in capsys.readouterr().err
+
+
+def ppo_side(seconds: float, megabytes: float) -> dict[str, Any]:
+    return {
+        "episodes": 128,
+        "seconds": seconds,
+        "peak_mb": megabytes,
+        "prompt_tokens": 8960,
+        "sampled_tokens": 6784,
+        "trained_tokens": 62976,
+        "optimiser_steps": 32,
+        "score": -0.25,
+        "value_loss": 0.3,
+        "phases": {
+            "sample": 10.0, "score": 4.0, "judge": 6.0, "forward": 20.0, "backward": 38.0, "optimiser": 2.0,
+        },
+        "trl": "1.12.0",
+    }  # fmt: skip
+
+
+def test_ppo_has_tables_of_its_own() -> None:
+    """trl's 128 episodes take 100 s, ours 50, 64 and 25 s; a quarter of ours is spent before the update."""
+    one = {
+        "separate": ppo_side(50, 800),
+        "recomputed": ppo_side(64, 800),
+        "shared": ppo_side(25, 600),
+        "theirs": ppo_side(100, 1000),
+    }
+    done = WORK | {"episodes": 128, "rollout": 64}
+    results = table.merged({}, "cpu float32", done, FACTS, {"ppo_short": [one]})
+    figures = results["cpu float32"]["figures"]
+    assert figures["ppo_short_separate"]["value"] == 2.0
+    assert figures["ppo_short_recomputed"]["value"] == 1.5625
+    assert figures["ppo_short_shared"]["value"] == 4.0
+    assert figures["ppo_short_memory"]["value"] == 0.6
+    block = table.render(results)
+    assert "trl 1.12.0, commit c; 128 prompts of `pairs.jsonl`" in block
+    assert (
+        "| PPO, short prompts: ours, value head on the trunk, `old_logps=sampled` | 5.12 | 4 | 600 | 0.6 |"
+        in block
+    )
+    # 6784 tokens in 10 s; 62976 in 20 + 38 + 2 s
+    assert "| 678 | 1.05e+03 | 12% | 5% | 8% | 25% | 48% | 2% |" in block
+    assert "samples 6,784 tokens and takes 32 optimiser steps over 128 episodes" in block
+
+
+def test_a_policy_is_made_that_never_ends_its_replies(transcripts: Path, tmp_path: Path) -> None:
+    """Whatever it has read: special tokens come out far below all others."""
+    settings = ModelSettings(
+        scratch=ScratchSettings(hidden_size=32, layers=2, heads=2, mlp_size=48, vocab_size=300)
+    )
+    made = load_policy(
+        settings, AdapterSettings(), texts=lambda: iter(transcripts.read_text().splitlines()), seed=0
+    )
+    save_policy(made, tmp_path / "policy")
+    special = made.tokenizer.all_special_ids
+    never_end(tmp_path / "policy", special)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "policy")
+    ids = torch.randperm(model.config.vocab_size, generator=torch.Generator().manual_seed(0))[None, :100]
+    ids[0, ::7] = special[0]
+    with torch.no_grad():
+        logps = model(ids).logits.log_softmax(-1)[0]
+    assert float(logps[:, special].max()) < -15
+    words = [token for token in range(model.config.vocab_size) if token not in special]
+    assert float(logps[:, words].exp().sum(-1).min()) > 0.999
+
+
+def test_a_setting_that_is_new_does_not_bar_old_measurements() -> None:
+    before = table.merged({}, "cpu float32", WORK, FACTS, {"dpo": [round_of(10, 50)]})
+    newer = WORK | {"episodes": 128}
+    after = table.merged(before, "cpu float32", newer, FACTS, {"reward": [round_of(10, 40)]})
+    assert list(after["cpu float32"]["parts"]) == ["dpo", "reward"]
+    with pytest.raises(ConfigError, match="episodes: 128 -> 64"):
+        table.merged(after, "cpu float32", newer | {"episodes": 64}, FACTS, {"reward": [round_of(10, 40)]})
 
 
 def test_a_page_without_marks_is_refused() -> None:
