@@ -136,9 +136,12 @@ def value_losses_NT(
     errors_NT = (values_NT - returns_NT) ** 2
     if clip is None:
         return 0.5 * errors_NT, torch.zeros_like(errors_NT, dtype=torch.bool)
-    bounded_NT = old_NT + (values_NT - old_NT).clamp(-clip, clip)
+    moved_NT = values_NT - old_NT
+    bounded_NT = old_NT + moved_NT.clamp(-clip, clip)
     cut_NT = (bounded_NT - returns_NT) ** 2
-    return 0.5 * torch.maximum(errors_NT, cut_NT), cut_NT > errors_NT
+    # within the range both are one number but for rounding, and nothing is clipped
+    clipped_NT = (cut_NT > errors_NT) & (moved_NT.abs() > clip)
+    return 0.5 * torch.maximum(errors_NT, cut_NT), clipped_NT
 
 
 def total(losses_NT: Tensor, mask_NT: Tensor, mean: Mean, length: float | None = None) -> Tensor:
