@@ -8,7 +8,7 @@ from align.overrides import quoted
 from experiments.speed.figures import PPO_SIDES
 from experiments.speed.work import Work, world_facts
 
-MICRO = 4
+MICRO = 8
 """Prompts that go through our models at once while they are trained."""
 
 
