@@ -98,7 +98,7 @@ def test_every_training_takes_them_by_one_word(stage: str) -> None:
 
 def test_a_pipeline_hands_them_to_the_steps_that_train() -> None:
     words = ("stage=pipeline", "run.dir=unused", "alarms=stop", "steps.dpo.alarms.only_warn=[]")
-    sft, reward, dpo, _ = run_from(words, []).steps
+    sft, reward, dpo, *_ = run_from(words, []).steps
     assert sft.stage.alarms == reward.stage.alarms == AlarmSettings(action="stop")  # type: ignore[attr-defined]
     assert dpo.stage.alarms == AlarmSettings(action="stop", only_warn=())  # type: ignore[attr-defined]
 
