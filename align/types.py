@@ -323,8 +323,8 @@ class SampledReply:
     text: str
     token_ids: tuple[int, ...]
     ended: bool
-    logps: NDArray[np.float32] | None = None
-    values: NDArray[np.float32] | None = None
+    logps: NDArray[np.float32] | None = field(default=None, compare=False)
+    values: NDArray[np.float32] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def test_no_file_of_a_pipeline_holds_a_secret_of_the_environment(tmp_path: Path)
     assert "wandb failed" not in done.stderr
     assert record(run)["state"] == "completed"
     mirrored = {path.parts[-4] for path in run.rglob("*.wandb")}
-    assert mirrored == {"run", "sft", "reward", "dpo", "evaluate"}
+    assert mirrored == {"run", "sft", "reward", "dpo", "evaluate", "ppo", "evaluate_ppo"}
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) > 50
     for secret in SECRETS.values():

@@ -102,7 +102,9 @@ def test_a_test_split_is_not_needed(stage: str, tmp_path: Path, capsys: pytest.C
     run = tmp_path / "run"
     assert main([f"stage={stage}", f"run.dir={run}", *SHAPE, *WORLD, *STEPS, "dataset.test_fraction=0"]) == 0
     assert "the test split is empty" in capsys.readouterr().out
-    assert json.loads((run / "results.json").read_text()) == []
+    # nothing but how many alarms were raised, where any could be
+    measured = {entry["metric"] for entry in json.loads((run / "results.json").read_text())}
+    assert measured <= {f"{stage}/alarms"}
     assert (run / "model" / "model.safetensors").exists()
 
 
