@@ -25,6 +25,10 @@ class DataError(AlignError, ValueError):
     exit_code = 3
 
 
+class EmptySplit(DataError):
+    """A split of the data holds no prompt; whoever can do without it goes on."""
+
+
 class BadRow(AlignError, ValueError):
     """One row cannot make a record. Raised by a dataset's ``record``, caught and counted by the reader.
 

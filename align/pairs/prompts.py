@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from align.errors import DataError
+from align.errors import EmptySplit
 from align.pairs.read import examples, report_for
 from align.pairs.split import Split
 from align.pairs.store import prompt_json
@@ -31,7 +31,8 @@ def read_prompts(
     """The first ``limit`` distinct prompts of a split; writes ``data_report.json`` as ``prepare`` does.
 
     Raises:
-        DataError: the split holds no prompt; a missing file; bad rows under ``bad_rows=error``.
+        EmptySplit: the split holds no prompt.
+        DataError: a missing file; bad rows under ``bad_rows=error``.
     """
     report = report_for(dataset)
     found: dict[Prompt, None] = {}
@@ -44,7 +45,7 @@ def read_prompts(
     finally:
         report.write(directory / "data_report.json")
     if not found:
-        raise DataError(
+        raise EmptySplit(
             f"dataset {report.dataset}: the {split} split is empty; "
             f"raise dataset.{split}_fraction, or give more prompts"
         )

@@ -65,11 +65,12 @@ class Actor:
         """Whether there are values at all."""
         return self.value_head is not None or self.critic is not None
 
-    def look(self, groups: Sequence[ReplyGroup], *, entropies: bool = False, values: bool = True) -> Outlook:
-        """Log-probabilities at the temperature; values where there is a critic (and they are wanted)."""
-        head = self.value_head if values else None
-        outlook = self.forward.outlook(groups, self.temperature, value_head=head, entropies=entropies)
-        if self.critic is None or not values:
+    def look(self, groups: Sequence[ReplyGroup], *, entropies: bool = False) -> Outlook:
+        """Log-probabilities at the temperature; values where there is a critic."""
+        outlook = self.forward.outlook(
+            groups, self.temperature, value_head=self.value_head, entropies=entropies
+        )
+        if self.critic is None:
             return outlook
         return replace(outlook, values_BT=self.critic(groups))
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from align.alarms.watch import counted
 from align.distributed.device import device
-from align.errors import DataError, ModelError
+from align.errors import DataError, EmptySplit, ModelError
 from align.evaluation.compare import Answers, sample_rows
 from align.evaluation.policies import answers, scored
 from align.evaluation.statistics import mean, paired_difference
@@ -161,7 +161,7 @@ def report(run: Run, stage: SamplingStage, policy: Policy, scorer: Scorer, raise
     training_figure(run.directory, run.directory / "figures" / "training.png")
     try:
         unseen = read_prompts(stage.dataset, "test", run.directory, stage.evaluation.prompts).prompts
-    except DataError:
+    except EmptySplit:
         say("note: the test split is empty, nothing is measured on unseen prompts; dataset.test_fraction")
         run.write_results(raised)
         return
