@@ -10,7 +10,7 @@ from align.pairs.store import TokenStore
 from align.report.files import read_metrics
 from align.reward_losses.bradley_terry import BradleyTerry
 from align.run import Run
-from align.settings import AdapterSettings, ModelSettings, TrainingSettings
+from align.settings import AdapterSettings, AlarmSettings, ModelSettings, TrainingSettings
 from align.stages._common import effective, ready
 from align.tracking.none import NoTracker
 from align.training.course import Batches
@@ -46,6 +46,7 @@ def measure(job: Job) -> dict[str, Any]:
     summary = train(
         run=Run(job.directory, None, "reward", work.seed, False, NoTracker()),  # type: ignore[arg-type]
         settings=settings,
+        alarms=AlarmSettings(),
         model=scalar.model,
         course=Batches(objective, items, lambda item: str(item.id), settings, work.seed),
         device=device(),
