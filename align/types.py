@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Role = Literal["system", "user", "assistant"]
 Preferred = Literal["first", "second", "tie", "both_bad"]
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 """Version of ``PreferenceRecord`` on disk; a reader refuses one that it does not know."""
 
 
@@ -50,16 +50,20 @@ class Location:
 
 @dataclass(frozen=True)
 class Reply:
-    """One reply and who made it. ``sampling`` holds temperature, top_p, seed and the like, as known."""
+    """One reply and what made it: the policy, how it was sampled (temperature, top_p ...), the seed."""
 
     text: str
     model: str | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Who preferred. ``kind`` says how: a person, a model, a plain function, or the order of a file."""
+    """Who preferred. ``kind`` says how: a person, a model, a plain function, or the order of a file.
+
+    ``name`` is a person's pseudonym or a model's name; ``version`` says which of several of that name.
+    """
 
     kind: Literal["human", "model", "function", "file"]
     name: str
@@ -67,11 +71,19 @@ class Judge:
 
 
 @dataclass(frozen=True)
-class PreferenceRecord:
-    """What is kept on disk of one comparison, ties and all.
+class Strength:
+    """How strongly a side is preferred, as a scale has it: step 1 (hardly) to step ``of`` (by far)."""
 
-    ``margin`` is how much better the preferred reply is, in the source's own unit (a rating or reward
-    difference, >= 0), or None where the source does not say.
+    step: int
+    of: int
+
+
+@dataclass(frozen=True)
+class PreferenceRecord:
+    """What is kept on disk of one judgement of two replies, ties and all.
+
+    Several records may judge one pair: ``pair_id`` is that of the pair whichever reply stands first, ``id``
+    that of the judgement. Whoever reads a record without ids gives it those of its texts.
     """
 
     id: str
@@ -80,7 +92,22 @@ class PreferenceRecord:
     preferred: Preferred
     judge: Judge
     margin: float | None = None
+    """How much better the preferred reply is, >= 0, in the source's unit (a rating or reward difference)."""
+    strength: Strength | None = None
+    """The same as somebody chose it on a scale."""
     method: str | None = None
+    """How the pair came about: a name of ``align/collect/``, ``annotate``, or a source's own word."""
+    prompt_id: str = ""
+    pair_id: str = ""
+    guideline: str | None = None
+    """Version of the guidelines that were followed."""
+    asked_at: str | None = None
+    judged_at: str | None = None
+    """When the pair was shown and when it was judged: ISO 8601, in UTC."""
+    template: str | None = None
+    """Hash of the template that asked for the replies or for the judgement."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What else is known, as JSON values: a reason, criteria, flags, scores, the principle of a critique."""
     location: Location | None = None
     version: int = RECORD_VERSION
 

@@ -62,6 +62,16 @@ def record_id(record: Record) -> str:
     return _digest(record.prompt, *_in_order(record), size=8).hex()
 
 
+def prompt_id(prompt: Prompt) -> str:
+    """16 hexadecimal digits from the prompt's turns."""
+    return _digest(prompt, size=8).hex()
+
+
+def pair_id(record: PreferenceRecord) -> str:
+    """16 hexadecimal digits from prompt and replies, the same whichever reply stands first."""
+    return _digest(record.prompt, *sorted(_in_order(record)), size=8).hex()
+
+
 class Seen:
     """What came before, as 16-byte digests (about 150 bytes of memory a record, whatever its length)."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from align import registry
 from align.errors import BadRow, ConfigError
-from align.pairs.check import Seen, check, record_id
+from align.pairs.check import Seen, check, pair_id, prompt_id, record_id
 from align.pairs.report import DataReport
 from align.pairs.split import Split, split_of
 from align.types import Demonstration, PreferenceRecord, UnpairedExample
@@ -158,7 +158,7 @@ def _record(dataset: DatasetSettings, row: Row, seen: Seen) -> tuple[Split, Reco
         raise BadRow(*(row.problem or ("unreadable", "")))
     bare = dataset.source.record(row.values)
     check(bare)
-    record = dataclasses.replace(bare, id=bare.id or record_id(bare), location=bare.location or row.location)
+    record = _named(bare, row.location)
     if row.split is None:
         split = split_of(
             record.prompt, dataset.split_seed, dataset.test_fraction, dataset.validation_fraction
@@ -171,6 +171,18 @@ def _record(dataset: DatasetSettings, row: Row, seen: Seen) -> tuple[Split, Reco
             split = split_of(record.prompt, dataset.split_seed, 0.0, dataset.validation_fraction)
     seen.refuse_repeats(record, bare.id, row.location)
     return split, record, row.location
+
+
+def _named(bare: Record, at: Location) -> Record:
+    """A record with its ids, from its texts where it has none of its own, and its place."""
+    named = dataclasses.replace(bare, id=bare.id or record_id(bare), location=bare.location or at)
+    if isinstance(named, PreferenceRecord):
+        return dataclasses.replace(
+            named,
+            prompt_id=named.prompt_id or prompt_id(named.prompt),
+            pair_id=named.pair_id or pair_id(named),
+        )
+    return named
 
 
 def _limited(dataset: DatasetSettings) -> Iterator[Row]:

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from align.errors import BadRow, DataError
 from align.files import written_aside
-from align.types import RECORD_VERSION, Judge, Location, Message, PreferenceRecord, Preferred, Reply, Role
+from align.types import (
+    RECORD_VERSION,
+    Judge,
+    Location,
+    Message,
+    PreferenceRecord,
+    Preferred,
+    Reply,
+    Role,
+    Strength,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -102,15 +112,28 @@ def to_line(record: PreferenceRecord) -> bytes:
     values = {
         "version": record.version,
         "id": record.id,
+        "prompt_id": record.prompt_id,
+        "pair_id": record.pair_id,
         "prompt": [{"role": message.role, "content": message.content} for message in record.prompt],
         "replies": [
-            {"text": reply.text, "model": reply.model, "sampling": dict(reply.sampling)}
+            {
+                "text": reply.text,
+                "model": reply.model,
+                "sampling": dict(reply.sampling),
+                "seed": reply.seed,
+            }
             for reply in record.replies
         ],
         "preferred": record.preferred,
         "judge": {"kind": record.judge.kind, "name": record.judge.name, "version": record.judge.version},
         "margin": record.margin,
+        "strength": record.strength and {"step": record.strength.step, "of": record.strength.of},
         "method": record.method,
+        "guideline": record.guideline,
+        "asked_at": record.asked_at,
+        "judged_at": record.judged_at,
+        "template": record.template,
+        "details": dict(record.details),
         "location": record.location and {"path": record.location.path, "line": record.location.line},
     }
     try:
@@ -138,7 +161,15 @@ def record_from(values: Mapping[str, Any]) -> PreferenceRecord:
             preferred=values["preferred"],
             judge=Judge(**values["judge"]),
             margin=values["margin"],
+            strength=values["strength"] and Strength(**values["strength"]),
             method=values["method"],
+            prompt_id=values["prompt_id"],
+            pair_id=values["pair_id"],
+            guideline=values["guideline"],
+            asked_at=values["asked_at"],
+            judged_at=values["judged_at"],
+            template=values["template"],
+            details=dict(values["details"]),
             location=location and Location(location["path"], location["line"]),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -148,12 +179,13 @@ def record_from(values: Mapping[str, Any]) -> PreferenceRecord:
 
 
 def _reply(values: Mapping[str, Any]) -> Reply:
-    return Reply(values["text"], values["model"], values["sampling"])
+    return Reply(values["text"], values["model"], values["sampling"], values["seed"])
 
 
 def _check_values(record: PreferenceRecord) -> None:
     """JSON of the right shape can still hold a number where text belongs, or a word that nobody knows."""
-    texts = [record.id, *(message.content for message in record.prompt), *(r.text for r in record.replies)]
+    ids = [record.id, record.prompt_id, record.pair_id]
+    texts = [*ids, *(message.content for message in record.prompt), *(r.text for r in record.replies)]
     wrong = [text for text in texts if not isinstance(text, str)]
     if wrong:
         raise BadRow("not_text", f"{wrong[0]!r} where text belongs")
@@ -167,9 +199,19 @@ def _check_values(record: PreferenceRecord) -> None:
     margin: object = record.margin
     if margin is not None and not _is_a_margin(margin):
         raise BadRow("bad_margin", f"{margin!r}; it is a number from 0 up, or null")
+    strength = record.strength
+    if strength is not None and not _is_a_strength(strength):
+        raise BadRow("bad_strength", f"step {strength.step!r} of {strength.of!r}; it is one from 1 to that")
 
 
 def _is_a_margin(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return math.isfinite(value) and value >= 0
+
+
+def _is_a_strength(strength: Strength) -> bool:
+    steps: tuple[object, object] = (strength.step, strength.of)
+    if not all(isinstance(step, int) and not isinstance(step, bool) for step in steps):
+        return False
+    return 1 <= strength.step <= strength.of

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from align.errors import BadRow, DataError
 from align.pairs.records import read_records, record_from, to_line, write_records
-from align.types import Judge, Location, Message, PreferenceRecord, Reply
+from align.types import Judge, Location, Message, PreferenceRecord, Reply, Strength
 
 values = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 )
-replies = st.builds(Reply, st.text(), st.none() | st.text(), st.dictionaries(st.text(), values, max_size=3))
+details = st.dictionaries(st.text(), values, max_size=3)
+replies = st.builds(Reply, st.text(), st.none() | st.text(), details, st.none() | st.integers(0))
+words = st.none() | st.text()
 records = st.builds(
     PreferenceRecord,
     id=st.text(),
@@ -29,7 +31,15 @@ records = st.builds(
         Judge, st.sampled_from(["human", "model", "function", "file"]), st.text(), st.none() | st.text()
     ),
     margin=st.none() | st.floats(min_value=0, allow_nan=False, allow_infinity=False),
-    method=st.none() | st.text(),
+    strength=st.none() | st.integers(1, 7).map(lambda of: Strength(1 + of // 2, of)),
+    method=words,
+    prompt_id=st.text(),
+    pair_id=st.text(),
+    guideline=words,
+    asked_at=words,
+    judged_at=words,
+    template=words,
+    details=details,
     location=st.none() | st.builds(Location, st.text(), st.integers(1)),
 )
 ONE = PreferenceRecord(
@@ -94,21 +104,27 @@ def test_a_changed_file_is_refused(tmp_path, read):
 def test_an_unknown_version_is_refused(tmp_path):
     write_records(tmp_path, [ONE])
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"version": 2}))
-    with pytest.raises(DataError, match="version 2; this align reads 'preference_records', version 1"):
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"version": 1}))
+    with pytest.raises(DataError, match="version 1; this align reads 'preference_records', version 2"):
         list(read_records(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"version": 2}, "unknown_version"),
+        ({"version": 1}, "unknown_version"),
         ({"version": None}, "unknown_version"),
         ({"preferred": "third"}, "unknown_preference"),
         ({"margin": -1}, "bad_margin"),
         ({"margin": "1"}, "bad_margin"),
         ({"margin": True}, "bad_margin"),
         ({"margin": math.nan}, "bad_margin"),
+        ({"strength": {"step": 0, "of": 4}}, "bad_strength"),
+        ({"strength": {"step": 5, "of": 4}}, "bad_strength"),
+        ({"strength": {"step": True, "of": 4}}, "bad_strength"),
+        ({"strength": {"step": 1}}, "not_a_record"),
+        ({"pair_id": 3}, "not_text"),
+        ({"details": None}, "not_a_record"),
         ({"replies": []}, "not_a_record"),
         ({"replies": None}, "not_a_record"),
         ({"judge": {"who": "ann"}}, "not_a_record"),
