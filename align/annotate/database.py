@@ -137,6 +137,8 @@ class Database:
             connection = connection.execution_options(align_writes=True)
             with connection.begin():
                 if connection.dialect.name == "postgresql":
+                    # whatever the server's own setting is, a commit waits for the disk
+                    connection.execute(text("SET LOCAL synchronous_commit = on"))
                     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
                 yield connection
 
