@@ -21,7 +21,8 @@ MEMORY = Path("/dev/shm")
 
 @dataclass
 class Clock:
-    """Seconds since 1970, as a test wants them; each look takes a millisecond, so that answers have an order."""
+    """Seconds since 1970, as a test wants them; each look takes a millisecond, so that answers have an
+    order."""
 
     now: float = START
 
@@ -39,7 +40,10 @@ def pair(number: int, preferred: Preferred = "first", **more: Any) -> Preference
     return PreferenceRecord(
         id=f"source-{number}",
         prompt=(Message("user", f"question {number}"),),
-        replies=(Reply(f"first {number}", "model-a", {"top_p": 0.9}, 7), Reply(f"second {number}", "model-b")),
+        replies=(
+            Reply(f"first {number}", "model-a", {"top_p": 0.9}, 7),
+            Reply(f"second {number}", "model-b"),
+        ),
         preferred=preferred,
         judge=Judge("model", "earlier-judge"),
         **more,
@@ -103,7 +107,9 @@ def open_desk(where: str | Path, clock: Callable[[], float], **settings: Any) ->
     """A desk with these settings; gold needs no file where the test adds its own."""
     if settings.get("gold_share"):
         settings.setdefault("gold", "given")
-    return Desk(where, AllocationSettings(**settings), strength_of=3, guideline="v1", code="DONE", clock=clock)
+    return Desk(
+        where, AllocationSettings(**settings), strength_of=3, guideline="v1", code="DONE", clock=clock
+    )
 
 
 def number_of(task: Task) -> int:

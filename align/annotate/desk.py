@@ -35,7 +35,7 @@ from align.annotate.types import (
     Vote,
 )
 from align.pairs.records import write_records
-from align.types import PreferenceRecord
+from align.types import CandidatePair, PreferenceRecord
 
 
 class Desk:
@@ -129,12 +129,14 @@ class Desk:
         with self.database.reading() as connection:
             return tell.progress(connection, annotator, self._settings.items_per_annotator)
 
-    def add_items(self, records: Iterable[PreferenceRecord], kind: Kind = "ordinary") -> Imported:
-        """Adds records as items, a chunk a transaction, while annotating goes on.
+    def add_items(
+        self, pairs: Iterable[PreferenceRecord | CandidatePair], kind: Kind = "ordinary"
+    ) -> Imported:
+        """Adds records or unjudged pairs as items, a chunk a transaction, while annotating goes on.
 
         What they prefer is hidden from annotators; of gold items it is the right answer.
         """
-        return add(self.database.write, records, kind, self._project, self._clock)
+        return add(self.database.write, pairs, kind, self._project, self._clock)
 
     def pause(self, reason: str, annotator: str | None = None) -> None:
         """Serves nothing more to one annotator, or to anybody; what is open may still be answered.

@@ -28,6 +28,9 @@ from align.types import Judge, Location, Message, PreferenceRecord, Reply, Stren
 if TYPE_CHECKING:
     from sqlalchemy import Row, Select
 
+_TOLD = ("id", "preferred", "judge", "margin", "strength", "details")
+"""What a record tells of what was known before a person judged its pair."""
+
 _AT_ONCE = 500
 """Rows that are held in memory while many are read."""
 
@@ -253,9 +256,7 @@ def _record(row: Row[Any], vote: Vote) -> PreferenceRecord:
             **{name: value for name, value in known.items() if value is not None},
             "revision": vote.revision,
             "left": vote.left,
-            "source": {
-                name: source[name] for name in ("id", "preferred", "judge", "details") if name in source
-            },
+            "source": {name: source[name] for name in _TOLD if name in source},
         },
         location=source.get("location") and Location(**source["location"]),
     )
