@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from align.annotate.entrance import entrance
+from align.annotate import entrance, work
 from align.annotate.guard import Guard
 from align.annotate.views import asset, message
-from align.annotate.work import work
 from align.errors import Refused, StoreError
 
 if TYPE_CHECKING:
@@ -34,12 +34,11 @@ def build_app(desk: Desk, accounts: Accounts, seals: Seals, study: Study, origin
     state = app.state
     state.desk, state.accounts, state.seals, state.study = desk, accounts, seals, study
     state.origin, state.cookie_name, state.secure = origins[0], guard.cookie_name, guard.secure
-    app.include_router(entrance(accounts, study))
-    app.include_router(work(desk, study))
+    state.doors = entrance.Doors()
+    app.include_router(entrance.router)
+    app.include_router(work.router)
     if find_spec("align.annotate.admin"):
-        from align.annotate.admin import router
-
-        app.include_router(router)
+        app.include_router(import_module("align.annotate.admin").router)
     _add_plain_routes(app)
     _add_errors(app)
     return guard
