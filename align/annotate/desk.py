@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, func, insert, select, update
 
@@ -36,6 +37,8 @@ from align.annotate.types import (
 )
 from align.pairs.records import write_records
 from align.types import CandidatePair, PreferenceRecord
+
+T = TypeVar("T")
 
 
 class Desk:
@@ -190,6 +193,14 @@ class Desk:
     def write(self, folder: Path) -> int:
         """Writes ``export()`` as records.jsonl and its manifest; returns how many."""
         return write_records(folder, self.export())
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A connection that sees one state of the database, for tables of other files; it waits for nobody."""
+        return self.database.reading()
+
+    def write_in(self, job: Callable[[Connection], T]) -> T:
+        """Runs a job in the one writer's next transaction; returns what it returned, once that is on disk."""
+        return self.database.write(job)
 
     def _begin(self, connection: Connection) -> str:
         secret: str = fact(connection, "secret")
