@@ -88,11 +88,17 @@ class Office:
 
 
 @contextmanager
-def office(items: int = 0, gold: int = 0, path: Path | None = None, **settings: Any) -> Iterator[Office]:
+def memory_folder() -> Iterator[Path]:
+    """A folder in memory where there is one."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as made:
+        yield Path(made)
+
+
+@contextmanager
+def office(items: int = 0, gold: int = 0, **settings: Any) -> Iterator[Office]:
     """An office with that many items; the settings are those of ``AllocationSettings``."""
-    folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
-    with folder as made:
-        where = path or Path(made) / "annotations.sqlite"
+    with memory_folder() as made:
+        where = made / "annotations.sqlite"
         clock = Clock()
         desk = open_desk(where, clock, **settings)
         try:
