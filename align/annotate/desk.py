@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from sqlalchemy import Connection, func, insert, select, update
+
+from align.annotate import tell
+from align.annotate.allocate import PAUSE, next_task, open_task
+from align.annotate.answers import take, take_back
+from align.annotate.database import Database, fact, set_fact
+from align.annotate.items import add, attention_checks, settle_all
+from align.annotate.places import Project, note
+from align.annotate.places import annotator as find
+from align.annotate.schema import annotators, assignments
 from align.annotate.settings import AllocationSettings
 from align.annotate.types import (
     AnnotatorStatus,
@@ -22,6 +34,7 @@ from align.annotate.types import (
     Task,
     Vote,
 )
+from align.pairs.records import write_records
 from align.types import PreferenceRecord
 
 
@@ -50,15 +63,46 @@ class Desk:
         Raises:
             StoreError: it cannot be reached, or is of another version.
         """
+        self.database = Database(url)
+        self._settings = settings
+        self._code = code
+        self._clock = clock
+        try:
+            secret = self.database.write(lambda connection: self._begin(connection))
+            self._project = Project(settings, secret, strength_of, guideline)
+            self.database.write(self._follow_settings)
+            if settings.attention_share:
+                self._add_checks()
+        except BaseException:
+            self.database.close()
+            raise
 
     def close(self) -> None:
         """Waits for what is being written, then closes. Whoever asks afterwards gets a ``StoreError``."""
+        self.database.close()
 
     def enrol(self, pseudonym: str) -> str:
-        """Lets somebody in; returns the name that all other calls take. The same pseudonym is the same person."""
+        """Lets somebody in; returns the name that all other calls take. The same name is the same person."""
+
+        def job(connection: Connection) -> None:
+            known = connection.execute(select(annotators.c.id).where(annotators.c.name == pseudonym)).first()
+            if known is None:
+                now = self._clock()
+                connection.execute(insert(annotators).values(name=pseudonym, enrolled_at=now, judged_from=0))
+                note(connection, now, "enrolled", {}, find(connection, pseudonym).id)
+
+        self.database.write(job)
+        return pseudonym
 
     def serve(self, annotator: str) -> Task | Finished | Paused:
         """What the annotator has open, or the next item. Raises ``Refused`` (``unknown_annotator``)."""
+        with self.database.reading() as connection:
+            found = open_task(connection, annotator, self._clock(), self._settings.lease_minutes * 60)
+        if found is not None:
+            return found
+        return self.database.write(
+            lambda connection: next_task(connection, self._project, annotator, self._clock(), self._code)
+        )
 
     def submit(self, annotator: str, answer: Answer) -> Receipt:
         """Keeps an answer; returns once it is on disk.
@@ -66,42 +110,123 @@ class Desk:
         The same key, or the same content as the assignment's current answer, is the same receipt; other
         content is a new revision. Raises ``Refused`` (``unknown_assignment``: not this annotator's).
         """
+        return self.database.write(
+            lambda connection: take(connection, self._project, annotator, answer, self._clock())
+        )
 
-    def undo(self, annotator: str) -> Task:
-        """Takes the annotator's last answer back (a revision like any other) and serves its item again.
+    def undo(self, annotator: str, assignment: str | None = None) -> Task:
+        """Takes an answer back (a revision like any other) and serves its item again, with the same sides.
 
-        Raises ``Refused`` (``nothing_to_undo``).
+        Without an assignment it is the annotator's latest answer; with one, a retry takes back nothing more.
+        Raises ``Refused`` (``nothing_to_undo``, ``unknown_assignment``).
         """
+        return self.database.write(
+            lambda connection: take_back(connection, self._project, annotator, assignment, self._clock())
+        )
 
     def progress(self, annotator: str) -> Progress:
-        """How far the annotator is."""
+        """How far the annotator is. Raises ``Refused`` (``unknown_annotator``)."""
+        with self.database.reading() as connection:
+            return tell.progress(connection, annotator, self._settings.items_per_annotator)
 
     def add_items(self, records: Iterable[PreferenceRecord], kind: Kind = "ordinary") -> Imported:
-        """Adds records (or candidate pairs) as items, a chunk a transaction, while annotating goes on."""
+        """Adds records as items, a chunk a transaction, while annotating goes on.
+
+        What they prefer is hidden from annotators; of gold items it is the right answer.
+        """
+        return add(self.database.write, records, kind, self._project, self._clock)
 
     def pause(self, reason: str, annotator: str | None = None) -> None:
-        """Serves nothing more to one annotator, or to anybody; what is open may still be answered."""
+        """Serves nothing more to one annotator, or to anybody; what is open may still be answered.
+
+        The reason is shown to whom it concerns.
+        """
+        self._set_pause({"reason": reason, "why": reason}, annotator)
 
     def resume(self, annotator: str | None = None) -> None:
-        """Takes a pause back."""
+        """Takes a pause back. Checks that the annotator failed before do not count towards the next."""
+        self._set_pause(None, annotator)
 
     def annotators(self) -> list[AnnotatorStatus]:
         """Everybody, in the order of enrolment."""
+        with self.database.reading() as connection:
+            return tell.everybody(connection)
 
     def status(self) -> ProjectStatus:
         """Items, votes and what is still wanted."""
+        with self.database.reading() as connection:
+            return tell.status(connection)
 
     def events(self) -> list[Event]:
         """What happened, oldest first."""
+        with self.database.reading() as connection:
+            return tell.happened(connection)
+
+    def version(self) -> int:
+        """A number that grows with every answer and event, for whoever keeps what was computed from them."""
+        with self.database.reading() as connection:
+            return tell.version(connection)
 
     def answers(self) -> Iterator[Vote]:
-        """Every assignment that was ever answered, with its current answer, skipped and undone ones included."""
+        """Every assignment that was ever answered with its current answer, skipped and undone ones too."""
+        with self.database.reading() as connection:
+            yield from tell.votes(connection)
 
     def export(self, checks: bool = False) -> Iterator[PreferenceRecord]:
-        """One record for each current answer, from one snapshot; with ``checks``, gold, repeats and all."""
+        """One record for each current answer, from one snapshot; with ``checks``, gold, repeats and all.
+
+        What is no vote on its pair says so in ``details["not_a_vote"]``: gold, attention, repeat, surplus.
+        """
+        with self.database.reading() as connection:
+            yield from tell.records(connection, checks)
 
     def left_out(self) -> LeftOut:
         """What ``export()`` leaves out."""
+        with self.database.reading() as connection:
+            return tell.left_out(connection)
 
     def write(self, folder: Path) -> int:
         """Writes ``export()`` as records.jsonl and its manifest; returns how many."""
+        return write_records(folder, self.export())
+
+    def _begin(self, connection: Connection) -> str:
+        secret: str = fact(connection, "secret")
+        return secret
+
+    def _follow_settings(self, connection: Connection) -> None:
+        """Keeps a snapshot of the settings; where they have changed, holds every item against them."""
+        now = {
+            "allocation": asdict(self._settings),
+            "guideline": self._project.guideline,
+            "strength_of": self._project.strength_of,
+        }
+        before = fact(connection, "settings")
+        if now == before:
+            return
+        set_fact(connection, "settings", now)
+        note(connection, self._clock(), "settings", now)
+        if before is not None:
+            settle_all(connection, self._project)
+
+    def _add_checks(self) -> None:
+        if not self.status().items["attention"]:
+            self.add_items(attention_checks(), "attention")
+
+    def _set_pause(self, pause: dict[str, str] | None, name: str | None) -> None:
+        what = "resumed" if pause is None else "paused"
+        details = {"by": "admin", **(pause or {})}
+
+        def job(connection: Connection) -> None:
+            if name is None:
+                set_fact(connection, PAUSE, pause)
+                note(connection, self._clock(), what, details)
+                return
+            who = find(connection, name)
+            values: dict[str, Any] = {"paused": pause}
+            if pause is None:
+                latest = select(func.max(assignments.c.number)).where(assignments.c.annotator == who.id)
+                values["judged_from"] = connection.execute(latest).scalar() or 0
+            connection.execute(update(annotators).where(annotators.c.id == who.id).values(**values))
+            note(connection, self._clock(), what, details, who.id)
+
+        self.database.write(job)

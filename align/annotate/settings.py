@@ -50,7 +50,10 @@ class AllocationSettings:
     overlap: PositiveInt = 1
     """Annotators that each item is shown to."""
     extra_votes: NaturalInt = 0
-    """Further annotators for an item on which the first ones disagree."""
+    """Further annotators, at most, for an item on which the first ones disagree."""
+    vote_margin: PositiveInt = 1
+    """Votes by which the most frequent answer must lead the next, or there are ``extra_votes``: with 2, an
+    item at two to one is asked again."""
     items_per_annotator: PositiveInt | None = None
     """Items after which an annotator is done; none goes on while there are any."""
     lease_minutes: Positive = 30.0
@@ -61,6 +64,9 @@ class AllocationSettings:
     """Share of an annotator's items that are gold."""
     repeat_share: Fraction = 0.0
     """Share of an annotator's items that were shown to the same annotator before, for self-consistency."""
+    repeat_distance: PositiveInt = 10
+    """Items of the annotator that lie between the two showings, at least; the sides are the other way
+    round."""
     attention_share: Fraction = 0.0
     """Share of items that say which side to choose: explicit attention checks."""
     judged_after: PositiveInt = 5
@@ -84,6 +90,12 @@ class AllocationSettings:
             raise ConfigError(f"gold_share={self.gold_share} needs gold=RUN: a run or file of records")
         if self.gold_share + self.repeat_share + self.attention_share > 0.9:
             raise ConfigError("gold_share + repeat_share + attention_share leave under a tenth to new items")
+        limit = self.items_per_annotator
+        if self.repeat_share and limit is not None and limit < self.repeat_distance + 2:
+            raise ConfigError(
+                f"repeat_share={self.repeat_share} repeats nothing: items_per_annotator={limit} ends before "
+                f"repeat_distance={self.repeat_distance} items lie between"
+            )
         if self.pause_below > self.warn_below > 0:
             raise ConfigError(f"pause_below={self.pause_below} lies above warn_below={self.warn_below}")
 

@@ -28,7 +28,8 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True)
 class Task:
-    """One item as one annotator sees it: nothing in it tells which reply was first, or what the item is for."""
+    """One item as one annotator sees it: nothing in it tells which reply was first, or what the item is
+    for."""
 
     assignment: str
     """Opaque and random; what an ``Answer`` refers to."""
