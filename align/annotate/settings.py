@@ -22,8 +22,8 @@ class QuestionSettings:
     guidelines: str | None = None
     """A text file shown at the key g; its hash is the guideline version of every record."""
     strength: Literal[0, 4, 7] = 0
-    """Steps of the scale that a choice is made on: 0 asks for a side only, 4 are four steps from left to
-    right without a middle (two each side), 7 are three each side and a tie."""
+    """Steps of the scale that a choice is made on: 0 asks for a side only, 4 are two steps on each side, 7
+    are three on each side with the tie between them."""
     tie: bool = True
     """Whether the replies may be called equally good."""
     both_bad: bool = True
@@ -39,8 +39,14 @@ class QuestionSettings:
         names = [name.strip() for name in self.criteria]
         if any(not name or len(name) > 60 for name in names) or len(set(names)) < len(names):
             raise ConfigError(f"criteria={list(self.criteria)}: names of 1 to 60 characters, each once")
+        if self.strength == 7 and not self.tie:
+            raise ConfigError("strength=7 has the tie in its middle: tie=true, or strength=4")
         if len(names) > 12:
             raise ConfigError(f"criteria are {len(names)}: nobody answers more than 12 questions an item")
+
+    def steps(self) -> int:
+        """Steps of the scale on either side; 0 where none is asked. The middle of 7 is the tie."""
+        return self.strength // 2
 
 
 @dataclass(frozen=True)
