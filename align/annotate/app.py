@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
@@ -11,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from align.annotate.admin import admin
 from align.annotate.entrance import entrance
 from align.annotate.guard import Guard
 from align.annotate.views import asset, message
@@ -36,10 +36,7 @@ def build_app(desk: Desk, accounts: Accounts, seals: Seals, study: Study, origin
     state.origin, state.cookie_name, state.secure = origins[0], guard.cookie_name, guard.secure
     app.include_router(entrance(accounts, study))
     app.include_router(work(desk, study))
-    if find_spec("align.annotate.admin"):
-        from align.annotate.admin import router
-
-        app.include_router(router)
+    app.include_router(admin(desk, accounts, study, origins[0]))
     _add_plain_routes(app)
     _add_errors(app)
     return guard

@@ -126,9 +126,7 @@ def warnings(one: Consistency, settings: AllocationSettings) -> tuple[str, ...]:
             f"50 ± {100 * settings.left_beyond:.0f} %"
         )
     if one.times is not None and one.times.n >= enough and one.times.median < settings.too_fast_seconds:
-        found.append(
-            f"median of {one.times.median:.1f} s an item, under {settings.too_fast_seconds:g} s"
-        )
+        found.append(f"median of {one.times.median:.1f} s an item, under {settings.too_fast_seconds:g} s")
     return tuple(found)
 
 

@@ -129,7 +129,8 @@ def forest(rows: Sequence[tuple[str, Result]], low: float, high: float, referenc
     marks = tuple(
         Mark(
             label=name,
-            note=f"{one.value:.2f}" + ("" if one.ci_low is None else f" [{one.ci_low:.2f}, {one.ci_high:.2f}]"),
+            note=f"{one.value:.2f}"
+            + ("" if one.ci_low is None else f" [{one.ci_low:.2f}, {one.ci_high:.2f}]"),
             y=8 + _ROW * (place + 0.5),
             x=at(one.value),
             low=None if one.ci_low is None else at(one.ci_low),
@@ -245,7 +246,7 @@ def _nice(low: float, high: float, most: int) -> list[float]:
 
 
 def _clock(start: float, end: float) -> list[tuple[float, str]]:
-    """Full hours or days (UTC) between two times in seconds since 1970, five at most, and how they are said."""
+    """Full hours or days (UTC) between two times in seconds since 1970, five at most, each with its text."""
     step = next((step for step in _STEPS if (end - start) / step <= 5), _STEPS[-1])
     form = "%H:%M" if step < 86_400 else "%d %b"
     marks, at = [], math.ceil(start / step) * step

@@ -1,4 +1,4 @@
-"""What an admin is told of a project: a pure function of the desk's answers. Numbers only; no page, no store."""
+"""What an admin is told of a project: a pure function of the desk's answers. No page, no store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from align.agreement.coefficients import Coefficient, Undefined, bootstrap
-from align.agreement.table import CountTable, Vote as Triple, table_of_votes
+from align.agreement.table import CountTable, table_of_votes
+from align.agreement.table import Vote as Triple
 from align.annotate.consistency import (
     DECIDED,
     Consistency,
