@@ -10,9 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from align.annotate.admin import admin
+from align.annotate import admin
 from align.annotate.entrance import entrance
 from align.annotate.guard import Guard
+from align.annotate.snapshot import Reports
 from align.annotate.views import asset, message
 from align.annotate.work import work
 from align.errors import Refused, StoreError
@@ -34,9 +35,10 @@ def build_app(desk: Desk, accounts: Accounts, seals: Seals, study: Study, origin
     state = app.state
     state.desk, state.accounts, state.seals, state.study = desk, accounts, seals, study
     state.origin, state.cookie_name, state.secure = origins[0], guard.cookie_name, guard.secure
+    state.reports = Reports(desk.database, desk.settings)
     app.include_router(entrance(accounts, study))
     app.include_router(work(desk, study))
-    app.include_router(admin(desk, accounts, study, origins[0]))
+    app.include_router(admin.router)
     _add_plain_routes(app)
     _add_errors(app)
     return guard

@@ -129,8 +129,7 @@ def forest(rows: Sequence[tuple[str, Result]], low: float, high: float, referenc
     marks = tuple(
         Mark(
             label=name,
-            note=f"{one.value:.2f}"
-            + ("" if one.ci_low is None else f" [{one.ci_low:.2f}, {one.ci_high:.2f}]"),
+            note=_said(one),
             y=8 + _ROW * (place + 0.5),
             x=at(one.value),
             low=None if one.ci_low is None else at(one.ci_low),
@@ -138,7 +137,7 @@ def forest(rows: Sequence[tuple[str, Result]], low: float, high: float, referenc
         )
         for place, (name, one) in enumerate(rows)
     )
-    ticks = tuple(Tick(at(value), f"{value:g}") for value in _nice(low, high, 5))
+    ticks = tuple(Tick(at(value), f"{value:g}".replace("-", "−")) for value in _nice(low, high, 5))
     return Forest(bottom + 22, left, right, bottom, ticks, at(reference), marks)
 
 
@@ -234,6 +233,15 @@ def heat(matrix: Matrix) -> Heat | None:
         columns=tuple(Tick(round(_LABEL + (k + 0.5) * size, 1), name) for k, name in enumerate(matrix.names)),
         cells=cells,
     )
+
+
+def _said(one: Result) -> str:
+    """The value and its interval, with real minus signs and none at zero."""
+    value, low, high = (
+        None if number is None else f"{round(number, 2) + 0.0:.2f}".replace("-", "−")
+        for number in (one.value, one.ci_low, one.ci_high)
+    )
+    return f"{value}" if low is None else f"{value} [{low}, {high}]"
 
 
 def _nice(low: float, high: float, most: int) -> list[float]:

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from align.annotate.settings import AllocationSettings, AnnotateSettings, QuestionSettings
+from align.annotate.settings import AnnotateSettings, QuestionSettings
 from align.errors import ConfigError
 
 MOST_GUIDELINES = 200_000
@@ -19,7 +19,6 @@ class Study:
 
     annotate: AnnotateSettings = field(default_factory=AnnotateSettings)
     question: QuestionSettings = field(default_factory=QuestionSettings)
-    allocation: AllocationSettings = field(default_factory=AllocationSettings)
     guidelines: str | None = None
 
     def guideline_version(self) -> str | None:
