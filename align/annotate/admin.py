@@ -35,8 +35,8 @@ COEFFICIENTS = {
 FIGURES = {
     "progress": "Votes over time (UTC)",
     "agreement": "Agreement, with 95 % intervals",
-    "left": "Share of left choices, with 95 % intervals",
     "time": "Seconds an item",
+    "left": "Share of left choices, with 95 % intervals",
     "matrix": "Equal votes of each two annotators, in per cent",
 }
 MOST_ROWS = 24

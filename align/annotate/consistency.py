@@ -116,13 +116,13 @@ def warnings(one: Consistency, settings: AllocationSettings) -> tuple[str, ...]:
         (one.repeats, settings.repeats_below, "the same answer to repeated items"),
     ):
         if share is not None and share.n >= enough and share.value < limit:
-            found.append(f"{share.value:.0%} {what} (of {share.n}), below {limit:.0%}")
+            found.append(f"{_percent(share.value)} {what} (of {share.n}), below {_percent(limit)}")
     failed = 0 if one.attention is None else round(one.attention.n * (1 - one.attention.value))
     if one.attention is not None and failed:
         found.append(f"{failed} of {one.attention.n} attention checks failed")
     if settings.left_beyond and one.left is not None and _lies_beyond(one.left, settings.left_beyond):
         found.append(
-            f"left in {one.left.value:.0%} of {one.left.n} choices; its interval lies beyond "
+            f"left in {_percent(one.left.value)} of {one.left.n} choices; its interval lies beyond "
             f"50 ± {100 * settings.left_beyond:.0f} %"
         )
     if one.times is not None and one.times.n >= enough and one.times.median < settings.too_fast_seconds:
@@ -180,6 +180,10 @@ def _summed(outcomes: _Outcomes) -> Consistency:
 
 def _share(metric: str, outcomes: list[float], clusters: list[str] | None = None) -> Result | None:
     return proportion(metric, outcomes, clusters) if outcomes else None
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _left(vote: Vote) -> bool | None:

@@ -19,7 +19,7 @@ WIDTH = 440
 """Of every figure: on a telephone 12 pixels of text are then still 9."""
 
 _LABEL, _NOTE, _ROW = 104, 92, 22
-_LEFT, _RIGHT, _TOP, _BOTTOM, _PLOT = 44, 14, 12, 26, 176
+_LEFT, _RIGHT, _TOP, _BOTTOM, _PLOT = 44, 14, 20, 26, 176
 _STEPS = [60 * n for n in (1, 2, 5, 10, 15, 30)] + [3600 * n for n in (1, 2, 3, 6, 12)]
 _STEPS += [86_400 * n for n in (1, 2, 7, 14, 28, 91, 364)]
 

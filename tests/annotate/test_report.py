@@ -189,9 +189,9 @@ def _golds(right: int, wrong: int) -> list[Vote]:
 @pytest.mark.parametrize(
     ("votes", "settings", "expected"),
     [
-        (_golds(3, 2), {"warn_below": 0.7}, ["60% right on gold items (of 5), below 70%"]),
+        (_golds(3, 2), {"warn_below": 0.7}, ["60 % right on gold items (of 5), below 70 %"]),
         (_golds(2, 2), {"warn_below": 0.7}, []),  # judged_after=5 is not reached
-        (_golds(2, 2), {"warn_below": 0.7, "judged_after": 4}, ["50% right on gold items (of 4), below 70%"]),
+        (_golds(2, 2), {"warn_below": 0.7, "judged_after": 4}, ["50 % right on gold items (of 4), below 70 %"]),
         (_golds(3, 2), {}, []),
         (
             [vote("a", "ann", "second", kind="attention", right_answer="first")],
@@ -202,7 +202,7 @@ def _golds(right: int, wrong: int) -> list[Vote]:
             # 18 of 20 left: Wilson from 0.699; 17 of 20 from 0.640
             [vote(f"x{k}", "ann", "first" if k < 18 else "second") for k in range(20)],
             {"left_beyond": 0.15},
-            ["left in 90% of 20 choices; its interval lies beyond 50 ± 15 %"],
+            ["left in 90 % of 20 choices; its interval lies beyond 50 ± 15 %"],
         ),
         (
             [vote(f"x{k}", "ann", "first" if k < 17 else "second") for k in range(20)],
@@ -212,7 +212,7 @@ def _golds(right: int, wrong: int) -> list[Vote]:
         (
             [vote(f"x{k}", "ann", "second" if k < 18 else "first") for k in range(20)],
             {"left_beyond": 0.15},
-            ["left in 10% of 20 choices; its interval lies beyond 50 ± 15 %"],
+            ["left in 10 % of 20 choices; its interval lies beyond 50 ± 15 %"],
         ),
         (
             [vote(f"x{k}", "ann", "tie", seconds=float(k)) for k in range(5)],
@@ -222,7 +222,7 @@ def _golds(right: int, wrong: int) -> list[Vote]:
         (
             [vote("x", "ann", "tie"), vote("x", "ann", "first", repeat=True, number=5)],
             {"repeats_below": 0.5, "judged_after": 1},
-            ["0% the same answer to repeated items (of 1), below 50%"],
+            ["0 % the same answer to repeated items (of 1), below 50 %"],
         ),
     ],
 )
