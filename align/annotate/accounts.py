@@ -53,7 +53,7 @@ class Accounts:
     """Makes and finds accounts. Safe for many threads; blocking, but for ``find``."""
 
     def __init__(self, desk: Desk, seals: Seals) -> None:
-        self._desk = desk
+        self._desk, self._database = desk, desk.database
         self._seals = seals
         self._known: dict[str, Account | None] = {}
         self._lock = threading.Lock()
@@ -67,17 +67,20 @@ class Accounts:
 
     def everybody(self) -> list[Account]:
         """All accounts in the order in which they were made, closed ones included."""
-        with self._desk.reading() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(select(accounts).order_by(accounts.c.made_at, accounts.c.id)).all()
         return [_account(row) for row in rows]
 
     def invite(self, role: Role, name: str) -> str:
         """A new personal link's token for the account of this name, which is made where there is none.
 
-        Earlier links stay good. Raises ``Refused`` (``bad_name``) where the name has another role, is closed, or
-        cannot be used.
+        Earlier links stay good. Raises ``Refused`` (``bad_name``) where the name has another role, was closed,
+        or cannot be used.
         """
-        return self._linked(self._named(role, name).id)
+        account = self._named(role, name)
+        if account.closed:
+            raise Refused("bad_name", f"'{account.name}' was closed: give another name")
+        return self._linked(account.id)
 
     def study_link(self) -> str:
         """A new token for the link that a crowd platform sends its people to."""
@@ -85,7 +88,7 @@ class Accounts:
 
     def enter(self, token: str) -> Account | None:
         """Whose personal link this is; None where it is nobody's."""
-        with self._desk.reading() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(
                 select(accounts)
                 .join(links, links.c.account == accounts.c.id)
@@ -99,7 +102,7 @@ class Accounts:
         What the platform calls people is kept nowhere: only a keyed hash of it. Raises ``Refused``
         (``bad_ids``) where the address does not hold the platform's ids.
         """
-        with self._desk.reading() as connection:
+        with self._database.reading() as connection:
             known = connection.execute(
                 select(links.c.hash).where(
                     links.c.hash == passwords.token_hash(token),
@@ -118,7 +121,7 @@ class Accounts:
 
     def log_in(self, name: str, password: str) -> Account | None:
         """Whose name and password these are; takes as long for a name that nobody has."""
-        with self._desk.reading() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(select(accounts).where(accounts.c.name == name[:NAME_LENGTH])).first()
         fits = passwords.fits(password, row.password if row is not None else None)
         return _open(row) if fits else None
@@ -141,16 +144,16 @@ class Accounts:
             connection.execute(update(accounts).where(mine).values(epoch=accounts.c.epoch + 1, **values))
             return connection.execute(select(accounts).where(mine)).one()
 
-        row: Row[Any] = self._desk.write_in(write)
+        row: Row[Any] = self._database.write(write)
         with self._lock:
             self._known[account_id] = _open(row)
         return _account(row)
 
     def _look_up(self, account_id: str) -> Account | None:
-        with self._desk.reading() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(select(accounts).where(accounts.c.id == account_id)).first()
         with self._lock:
-            # a change that came in between has the last word; ids stood in signed cookies, so nobody fills this
+            # a change that came in between has the last word; ids come out of signed cookies only
             return self._known.setdefault(account_id, _open(row))
 
     def _named(self, role: Role, name: str, pseudonym: str | None = None) -> Account:
@@ -174,7 +177,7 @@ class Accounts:
                 row = connection.execute(select(accounts).where(accounts.c.name == name)).one()
             return _account(row)
 
-        found: Account = self._desk.write_in(write)
+        found: Account = self._database.write(write)
         if found.role != role:
             raise Refused("bad_name", f"'{name}' is {found.role} here: give another name")
         if annotator is not None:
@@ -184,7 +187,7 @@ class Accounts:
     def _linked(self, account_id: str | None) -> str:
         token = passwords.new_token()
         values = {"hash": passwords.token_hash(token), "account": account_id, "made_at": _now()}
-        self._desk.write_in(lambda connection: connection.execute(insert(links).values(values)))
+        self._database.write(lambda connection: connection.execute(insert(links).values(values)))
         return token
 
 

@@ -10,12 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from align.annotate import admin
-from align.annotate.entrance import entrance
+from align.annotate import admin, entrance, work
 from align.annotate.guard import Guard
 from align.annotate.snapshot import Reports
 from align.annotate.views import asset, message
-from align.annotate.work import work
 from align.errors import Refused, StoreError
 
 if TYPE_CHECKING:
@@ -35,10 +33,10 @@ def build_app(desk: Desk, accounts: Accounts, seals: Seals, study: Study, origin
     state = app.state
     state.desk, state.accounts, state.seals, state.study = desk, accounts, seals, study
     state.origin, state.cookie_name, state.secure = origins[0], guard.cookie_name, guard.secure
+    state.doors = entrance.Doors()
     state.reports = Reports(desk.database, desk.settings)
-    app.include_router(entrance(accounts, study))
-    app.include_router(work(desk, study))
-    app.include_router(admin.router)
+    for part in (entrance, work, admin):
+        app.include_router(part.router)
     _add_plain_routes(app)
     _add_errors(app)
     return guard

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Form, Request
 from starlette.responses import RedirectResponse, Response
 
 from align.annotate.accounts import Account, Accounts
-from align.annotate.study import Study
 from align.annotate.throttle import Throttle
 from align.annotate.views import message, page
 from align.errors import Refused
@@ -18,95 +17,113 @@ WINDOW = 15 * 60.0
 """Seconds for which a failed attempt counts."""
 ACCOUNT_FAILURES = 5
 ADDRESS_FAILURES = 20
-"""Failures within that time after which an account's password, or an address, has to wait. Personal links go on
-working for an account that somebody else locks so."""
+"""Failures within that time after which an account's password, or an address, has to wait. Personal links go
+on working for an account that somebody else locks so."""
 
 Text = Annotated[str, Form(max_length=300)]
 
+router = APIRouter()
 
-def entrance(accounts: Accounts, study: Study) -> APIRouter:
-    """The routes, with a throttle of their own."""
-    router = APIRouter()
-    by_account, by_address = Throttle(ACCOUNT_FAILURES, WINDOW), Throttle(ADDRESS_FAILURES, WINDOW)
 
-    @router.get("/in/{token}")
-    def come_in(request: Request, token: str) -> Response:
-        address = _address(request)
-        if by_address.wait(address):
-            return _wait(request, by_address.wait(address))
-        account = accounts.enter(token)
-        if account is None:
-            by_address.failed(address)
-            return message(request, "This link is not valid", "Ask for a new one where you got it.", 403)
-        return _into(request, account)
+class Doors:
+    """Failures so far: at an account's password, and from an address at anything."""
 
-    @router.get("/join/{token}")
-    def join(request: Request, token: str) -> Response:
-        address, platform = _address(request), study.annotate.recruits
-        if platform == "none":
-            return message(request, "Nothing here", "This study takes nobody in by such a link.", 404)
-        if by_address.wait(address):
-            return _wait(request, by_address.wait(address))
-        if request.query_params.get("assignmentId") == "ASSIGNMENT_ID_NOT_AVAILABLE":
-            return message(request, "A preview", "Accept the task first, then open this link again.")
-        try:
-            account = accounts.join(token, platform, dict(request.query_params))
-        except Refused as refusal:
-            return message(request, "This link is not complete", f"{refusal.detail}.", 400)
-        if account is None:
-            by_address.failed(address)
-            return message(request, "This link is not valid", "Ask for a new one where you got it.", 403)
-        return _into(request, account)
+    def __init__(self) -> None:
+        self.accounts = Throttle(ACCOUNT_FAILURES, WINDOW)
+        self.addresses = Throttle(ADDRESS_FAILURES, WINDOW)
 
-    @router.get("/login")
-    def ask(request: Request) -> Response:
-        found = page(request, "login.html", problem=None)
-        _remember(request, found, request.app.state.seals.cookie(request.state.visitor.session))
-        return found
 
-    @router.post("/login")
-    def log_in(request: Request, name: Text, password: Text) -> Response:
-        address = _address(request)
-        seconds = max(by_account.wait(name), by_address.wait(address))
-        if seconds:
-            return _wait(request, seconds)
-        account = accounts.log_in(name, password)
-        if account is None:
-            by_account.failed(name)
-            by_address.failed(address)
-            return page(request, "login.html", 403, problem="No account has this name and password.")
-        by_account.succeeded(name)
-        return _into(request, account)
+@router.get("/in/{token}")
+def come_in(request: Request, token: str) -> Response:
+    """By a personal link."""
+    if seconds := _doors(request).addresses.wait(_address(request)):
+        return _wait(request, seconds)
+    account = _accounts(request).enter(token)
+    return _no_such_link(request) if account is None else _into(request, account)
 
-    @router.post("/logout")
-    def leave(request: Request) -> Response:
-        found = RedirectResponse("/login", status_code=303)
-        found.delete_cookie(
-            request.app.state.cookie_name, httponly=True, secure=request.app.state.secure, samesite="lax"
-        )
-        return found
 
-    @router.get("/account")
-    def own(request: Request) -> Response:
-        return page(request, "account.html", problem=None)
+@router.get("/join/{token}")
+def join(request: Request, token: str) -> Response:
+    """By the link of a study on a crowd platform, with the platform's ids in the address."""
+    platform = request.app.state.study.annotate.recruits
+    if platform == "none":
+        return message(request, "Nothing here", "This study takes nobody in by such a link.", 404)
+    if seconds := _doors(request).addresses.wait(_address(request)):
+        return _wait(request, seconds)
+    if request.query_params.get("assignmentId") == "ASSIGNMENT_ID_NOT_AVAILABLE":
+        return message(request, "A preview", "Accept the task first, then open this link again.")
+    try:
+        account = _accounts(request).join(token, platform, dict(request.query_params))
+    except Refused as refusal:
+        return message(request, "This link is not complete", f"{refusal.detail}.", 400)
+    return _no_such_link(request) if account is None else _into(request, account)
 
-    @router.post("/account")
-    def change(request: Request, password: Text, again: Text, current: Text = "") -> Response:
-        account: Account = request.state.visitor.account
-        if by_account.wait(account.name):
-            return _wait(request, by_account.wait(account.name))
-        if account.has_password and accounts.log_in(account.name, current) is None:
-            by_account.failed(account.name)
-            return page(request, "account.html", 403, problem="The present password is another one.")
-        if password != again:
-            return page(request, "account.html", 422, problem="The two new passwords differ.")
-        try:
-            changed = accounts.set_password(account, password)
-        except Refused as refusal:
-            return page(request, "account.html", 422, problem=refusal.detail)
-        return _into(request, changed)
 
-    return router
+@router.get("/login")
+def ask(request: Request) -> Response:
+    """The form for a name and a password; its token hangs on a session of nobody."""
+    found = page(request, "login.html", problem=None)
+    _remember(request, found, request.app.state.seals.cookie(request.state.visitor.session))
+    return found
+
+
+@router.post("/login")
+def log_in(request: Request, name: Text, password: Text) -> Response:
+    """By name and password."""
+    doors, address = _doors(request), _address(request)
+    if seconds := max(doors.accounts.wait(name), doors.addresses.wait(address)):
+        return _wait(request, seconds)
+    account = _accounts(request).log_in(name, password)
+    if account is None:
+        doors.accounts.failed(name)
+        doors.addresses.failed(address)
+        return page(request, "login.html", 403, problem="No account has this name and password.")
+    doors.accounts.succeeded(name)
+    return _into(request, account)
+
+
+@router.post("/logout")
+def leave(request: Request) -> Response:
+    """Forgets who this browser is."""
+    state = request.app.state
+    found = RedirectResponse("/login", status_code=303)
+    found.delete_cookie(state.cookie_name, httponly=True, secure=state.secure, samesite="lax")
+    return found
+
+
+@router.get("/account")
+def own(request: Request) -> Response:
+    """One's own account: the password."""
+    return page(request, "account.html", problem=None)
+
+
+@router.post("/account")
+def change(request: Request, password: Text, again: Text, current: Text = "") -> Response:
+    """Sets a password; who has one has to know it."""
+    account: Account = request.state.visitor.account
+    accounts, door = _accounts(request), _doors(request).accounts
+    if seconds := door.wait(account.name):
+        return _wait(request, seconds)
+    if account.has_password and accounts.log_in(account.name, current) is None:
+        door.failed(account.name)
+        return page(request, "account.html", 403, problem="The present password is another one.")
+    if password != again:
+        return page(request, "account.html", 422, problem="The two new passwords differ.")
+    try:
+        changed = accounts.set_password(account, password)
+    except Refused as refusal:
+        return page(request, "account.html", 422, problem=refusal.detail)
+    return _into(request, changed)
+
+
+def _accounts(request: Request) -> Accounts:
+    found: Accounts = request.app.state.accounts
+    return found
+
+
+def _doors(request: Request) -> Doors:
+    found: Doors = request.app.state.doors
+    return found
 
 
 def _into(request: Request, account: Account) -> Response:
@@ -131,11 +148,15 @@ def _remember(request: Request, response: Response, cookie: str) -> None:
     )
 
 
+def _no_such_link(request: Request) -> Response:
+    _doors(request).addresses.failed(_address(request))
+    return message(request, "This link is not valid", "Ask for a new one where you got it.", 403)
+
+
 def _wait(request: Request, seconds: float) -> Response:
     minutes = math.ceil(seconds / 60)
     text = f"Try again in {minutes} minute{'s' if minutes > 1 else ''}, or come in by your personal link."
-    after = {"retry-after": str(math.ceil(seconds))}
-    return message(request, "Too many attempts", text, 429, after)
+    return message(request, "Too many attempts", text, 429, {"retry-after": str(math.ceil(seconds))})
 
 
 def _address(request: Request) -> str:

@@ -1,8 +1,8 @@
 """The one door of the app: an ASGI middleware that every request and every response goes through.
 
-Refused before any page sees it: a foreign Host, a method that nothing offers, a change that does not come from
-our own pages (Origin, CSRF token), a body that is too long (announced or not), somebody who has not come in,
-somebody without the role. Whatever is answered, errors and static files among them, carries the headers below.
+Refused before any page sees it: a foreign Host, a method that nothing offers, a change that does not come
+from our own pages (Origin, CSRF token), a body that is too long (announced or not), somebody who has not come
+in, somebody without the role. Whatever is answered, errors and static files too, carries the headers below.
 """
 
 from __future__ import annotations
@@ -115,9 +115,9 @@ class Guard:
         except TurnedAway as refusal:
             await _answer(scope, dressed, refusal)
         except Exception:
-            logging.getLogger(__name__).exception("a page failed")
             if answered:
                 raise
+            logging.getLogger(__name__).exception("a request failed before any page saw it")
             await _answer(scope, dressed, TurnedAway(500, "something went wrong on the server"))
 
     def _dress(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -208,7 +208,9 @@ def _single(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     for name, value in headers:
         key = name.decode("latin-1").lower()
         joined = "; " if key == "cookie" else ", "
-        found[key] = f"{found[key]}{joined}{value.decode('latin-1')}" if key in found else value.decode("latin-1")
+        found[key] = (
+            f"{found[key]}{joined}{value.decode('latin-1')}" if key in found else value.decode("latin-1")
+        )
     return found
 
 

@@ -27,7 +27,7 @@ def hashed(password: str) -> str:
 
 def fits(password: str, kept: str | None) -> bool:
     """Whether a password is the one that was hashed. Takes as long where there is none to compare with."""
-    _, n, r, p, salt, digest = (kept or _NOBODY).split("$")
+    _, n, r, p, salt, digest = (kept or _nobody()).split("$")
     cost = {"n": int(n), "r": int(r), "p": int(p)}
     found = _scrypt(password[:MAX_LENGTH], b64decode(salt), cost)
     return hmac.compare_digest(found, b64decode(digest)) and kept is not None
@@ -66,4 +66,6 @@ def _text(data: bytes) -> str:
     return b64encode(data).decode()
 
 
-_NOBODY = "$".join(["scrypt", *(str(SCRYPT[name]) for name in "nrp"), _text(bytes(16)), _text(bytes(32))])
+def _nobody() -> str:
+    """What a password is held against where there is none."""
+    return "$".join(["scrypt", *(str(SCRYPT[name]) for name in "nrp"), _text(bytes(16)), _text(bytes(32))])

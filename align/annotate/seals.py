@@ -1,4 +1,4 @@
-"""What only this server can write: session cookies, CSRF tokens, pseudonyms, each a keyed hash (HMAC-SHA-256).
+"""What only this server can write: session cookies, CSRF tokens, pseudonyms, by a keyed hash (HMAC-SHA-256).
 
 One key a study, in a file that only its owner can read; it is drawn once, so that a restart logs nobody out.
 """

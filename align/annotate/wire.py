@@ -16,7 +16,7 @@ def read_answer(body: bytes, question: QuestionSettings) -> Answer:
     """The answer in a request's body, held against what the question allows.
 
     Raises:
-        Refused: ``bad_answer``, with every mistake in one line; nothing of the body is repeated in it but names.
+        Refused: ``bad_answer``, with every mistake in one line.
     """
     try:
         values = json.loads(body)

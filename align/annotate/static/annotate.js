@@ -338,7 +338,7 @@
 
   // ---- keys, clicks, dialogs
 
-  const open = (name) => { const dialog = $(name); if (dialog && !dialog.open) { save(); dialog.showModal(); } };
+  const open = (name) => { const dialog = $(name); if (dialog && !dialog.open) { save(); dialog.showModal(); dialog.querySelector("[data-first]")?.focus(); } };
   const shortcuts = () => $("shortcuts").checked;
 
   const KEYS = {
@@ -391,7 +391,7 @@
   });
 
   $("choices").addEventListener("submit", (event) => event.preventDefault());
-  $("choices").addEventListener("input", () => { for (const set of criteria()) if (answered(set)) set.classList.remove("asked"); save(); });
+  $("more")?.addEventListener("input", () => { for (const set of criteria()) if (answered(set)) set.classList.remove("asked"); save(); });
   $("undo").addEventListener("click", undo);
   $("end-undo").addEventListener("click", undo);
   $("again").addEventListener("click", again);
