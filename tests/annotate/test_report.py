@@ -191,7 +191,11 @@ def _golds(right: int, wrong: int) -> list[Vote]:
     [
         (_golds(3, 2), {"warn_below": 0.7}, ["60 % right on gold items (of 5), below 70 %"]),
         (_golds(2, 2), {"warn_below": 0.7}, []),  # judged_after=5 is not reached
-        (_golds(2, 2), {"warn_below": 0.7, "judged_after": 4}, ["50 % right on gold items (of 4), below 70 %"]),
+        (
+            _golds(2, 2),
+            {"warn_below": 0.7, "judged_after": 4},
+            ["50 % right on gold items (of 4), below 70 %"],
+        ),
         (_golds(3, 2), {}, []),
         (
             [vote("a", "ann", "second", kind="attention", right_answer="first")],
