@@ -15,6 +15,7 @@ from annotate.served import Place, pairs
 from starlette.testclient import TestClient
 
 from align.annotate import admin, exports
+from align.annotate.items import CHUNK
 from align.annotate.settings import AllocationSettings
 from align.annotate.types import Answer, Finished, Paused, Task
 from align.pairs.records import read_records, to_line
@@ -250,6 +251,8 @@ def test_a_bad_line_refuses_the_whole_file(place: Place) -> None:
         assert answer.status_code == 400, bad
         assert "line 2 is no record" in answer.text
         assert "nothing was added" in answer.text
+    # more than the desk takes in one transaction, and the last line is bad
+    assert upload(boss, _lines(pairs(CHUNK + 1, " more")) + b"{}\n").status_code == 400
     assert place.desk.status().items["ordinary"] == 6
     assert upload(boss, b"", "wrong").status_code == 422
 
