@@ -53,7 +53,8 @@ def next_task(
         row = _own_expired(connection, project, who) or _new(connection, project, who, now)
     if row is None:
         return Finished(code)
-    lease(connection, project, row.id, now)
+    if row.lease_until < now + project.settings.lease_minutes * 60:
+        lease(connection, project, row.id, now)
     return task(connection, row)
 
 
@@ -195,10 +196,10 @@ def _assign(
     now: float,
 ) -> Row[Any]:
     """Writes an assignment down, with a place in its item."""
-    name = secrets.token_urlsafe(16)
-    connection.execute(
-        insert(assignments).values(
-            id=name,
+    row = connection.execute(
+        insert(assignments)
+        .values(
+            id=secrets.token_urlsafe(16),
             item=item,
             annotator=who,
             number=number,
@@ -207,12 +208,13 @@ def _assign(
             state="open",
             counts=kind != "repeat",
             asked_at=now,
-            lease_until=now,
+            lease_until=now + project.settings.lease_minutes * 60,
             revision=0,
         )
-    )
+        .returning(assignments)
+    ).one()
     if kind == "ordinary":
         settle(connection, item, project.settings)
     elif kind != "repeat":
         connection.execute(update(items).where(items.c.id == item).values(taken=items.c.taken + 1))
-    return connection.execute(select(assignments).where(assignments.c.id == name)).one()
+    return row

@@ -23,6 +23,8 @@ _Waiting = tuple[Callable[[Connection], Any], "Future[Any]"]
 
 _GROUP = 256
 """Jobs of one transaction, at most: each waits for the slowest of its group."""
+_READERS = 20
+"""Connections that read at the same time; whoever comes then waits for one."""
 _BUSY_SECONDS = 60
 _LOCK = 0x616C6967
 """PostgreSQL's advisory lock that one writing transaction holds at a time, over all processes."""
@@ -44,7 +46,9 @@ class Database:
             StoreError: it cannot be reached, or its tables are of another version or another program.
         """
         self.url = _url(url)
-        self._engine = _engine(self.url)
+        # apart, so that readers who wait for the writer never hold what it needs
+        self._engine = _engine(self.url, 1, "BEGIN IMMEDIATE")
+        self._readers = _engine(self.url, _READERS, "BEGIN")
         self._jobs: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
@@ -52,10 +56,10 @@ class Database:
             with self._transaction() as connection:
                 _prepare(connection)
         except SQLAlchemyError as error:
-            self._engine.dispose()
+            self._dispose()
             raise StoreError(f"the database {_shown(self.url)} cannot be used: {_cause(error)}") from error
         except StoreError:
-            self._engine.dispose()
+            self._dispose()
             raise
         self._thread = threading.Thread(target=self._work, name="annotate-writer", daemon=True)
         self._thread.start()
@@ -63,7 +67,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection that sees one state of the database; it waits for no writer, and no writer for it."""
-        with self._engine.connect() as connection:
+        with self._readers.connect() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
@@ -88,7 +92,7 @@ class Database:
                 self._closed = True
                 self._jobs.put(None)
         self._thread.join()
-        self._engine.dispose()
+        self._dispose()
 
     def _work(self) -> None:
         open_for_jobs = True
@@ -133,12 +137,16 @@ class Database:
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         """The database to oneself until the commit."""
-        with self._engine.connect() as connection:
-            connection = connection.execution_options(align_writes=True)
-            with connection.begin():
-                if connection.dialect.name == "postgresql":
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-                yield connection
+        with self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                # whatever the server's own setting is, a commit waits for the disk
+                connection.execute(text("SET LOCAL synchronous_commit = on"))
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            yield connection
+
+    def _dispose(self) -> None:
+        self._engine.dispose()
+        self._readers.dispose()
 
 
 def _attempt(connection: Connection, job: Callable[[Connection], T]) -> tuple[T | None, AlignError | None]:
@@ -167,7 +175,8 @@ def _url(url: str | Path) -> str:
     return url if "://" in url else f"sqlite:///{Path(url).resolve()}"
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, connections: int, begin: str) -> Engine:
+    """An engine of so many connections, which are kept; ``begin`` is how SQLite starts a transaction."""
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() not in ("sqlite", "postgresql"):
@@ -175,8 +184,8 @@ def _engine(url: str) -> Engine:
                 f"database={_shown(url)}: SQLite (a file's path) or PostgreSQL (postgresql+psycopg://...)"
             )
         if parsed.get_backend_name() == "sqlite":
-            return _sqlite(url, parsed.database)
-        return create_engine(url, pool_size=8, max_overflow=32, pool_pre_ping=True)
+            return _sqlite(url, parsed.database, connections, begin)
+        return create_engine(url, pool_size=connections, max_overflow=0, pool_pre_ping=True)
     except ModuleNotFoundError as error:
         raise StoreError(
             f"database={_shown(url)} needs {error.name}: pip install 'align[postgres]', "
@@ -186,11 +195,11 @@ def _engine(url: str) -> Engine:
         raise StoreError(f"database={_shown(url)} is no address of a database") from error
 
 
-def _sqlite(url: str, path: str | None) -> Engine:
+def _sqlite(url: str, path: str | None, connections: int, begin: str) -> Engine:
     if not path or path == ":memory:":
         raise StoreError("a database in memory keeps nothing: give database=sqlite:///FILE")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS}, pool_size=8, max_overflow=32)
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS}, pool_size=connections, max_overflow=0)
 
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
@@ -201,8 +210,7 @@ def _sqlite(url: str, path: str | None) -> Engine:
     @event.listens_for(engine, "begin")
     def _begun(connection: Connection) -> None:
         # a transaction that reads first and writes later is refused when another wrote in between
-        writes = connection.get_execution_options().get("align_writes")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        connection.exec_driver_sql(begin)
 
     return engine
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, func, insert, select, update
 
@@ -35,7 +36,9 @@ from align.annotate.types import (
     Vote,
 )
 from align.pairs.records import write_records
-from align.types import PreferenceRecord
+from align.types import CandidatePair, PreferenceRecord
+
+T = TypeVar("T")
 
 
 class Desk:
@@ -134,12 +137,14 @@ class Desk:
         with self.database.reading() as connection:
             return tell.progress(connection, annotator, self._settings.items_per_annotator)
 
-    def add_items(self, records: Iterable[PreferenceRecord], kind: Kind = "ordinary") -> Imported:
-        """Adds records as items, a chunk a transaction, while annotating goes on.
+    def add_items(
+        self, pairs: Iterable[PreferenceRecord | CandidatePair], kind: Kind = "ordinary"
+    ) -> Imported:
+        """Adds records or unjudged pairs as items, a chunk a transaction, while annotating goes on.
 
         What they prefer is hidden from annotators; of gold items it is the right answer.
         """
-        return add(self.database.write, records, kind, self._project, self._clock)
+        return add(self.database.write, pairs, kind, self._project, self._clock)
 
     def pause(self, reason: str, annotator: str | None = None) -> None:
         """Serves nothing more to one annotator, or to anybody; what is open may still be answered.
@@ -193,6 +198,14 @@ class Desk:
     def write(self, folder: Path) -> int:
         """Writes ``export()`` as records.jsonl and its manifest; returns how many."""
         return write_records(folder, self.export())
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A connection that sees one state of the database, for tables of other files; it waits for nobody."""
+        return self.database.reading()
+
+    def write_in(self, job: Callable[[Connection], T]) -> T:
+        """Runs a job in the one writer's next transaction; returns what it returned, once that is on disk."""
+        return self.database.write(job)
 
     def _begin(self, connection: Connection) -> str:
         secret: str = fact(connection, "secret")

@@ -1,5 +1,5 @@
-"""Items: from records, with what was judged before hidden; and the attention checks that come with the
-app."""
+"""Items: from records and candidate pairs, with what was judged before hidden; and the attention checks that
+come with the app."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from align.annotate.places import NO_END, Project, note, settle
 from align.annotate.schema import assignments, items
 from align.annotate.types import Imported, Kind
 from align.errors import BadRow
+from align.pairs.candidates import judged
 from align.pairs.check import check, pair_id, prompt_id
-from align.types import Judge, Message, PreferenceRecord, Reply
+from align.types import CandidatePair, Judge, Message, PreferenceRecord, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHUNK = 1000
 """Items of one transaction: annotators wait for one at most."""
+
+_NOBODY = Judge("file", "nobody")
 
 CHECKS = (
     ("maple", "harbour"), ("violin", "granite"), ("lantern", "meadow"), ("copper", "pigeon"),
@@ -35,16 +38,16 @@ CHECKS = (
 
 def add(
     write: Callable[[Callable[[Connection], Any]], Any],
-    records: Iterable[PreferenceRecord],
+    pairs: Iterable[PreferenceRecord | CandidatePair],
     kind: Kind,
     project: Project,
     clock: Callable[[], float],
 ) -> Imported:
-    """Adds records as items, a chunk a transaction; those whose pair is there already are refused and
+    """Adds pairs as items, a chunk a transaction; those whose pair is there already are refused and
     counted."""
     refused: Counter[str] = Counter()
     added = 0
-    rows = _rows(records, kind, project, refused)
+    rows = _rows(pairs, kind, project, refused)
     while chunk := list(islice(rows, CHUNK)):
         fresh: int = write(lambda connection, chunk=chunk: _insert(connection, chunk))  # type: ignore[misc]
         added += fresh
@@ -82,18 +85,28 @@ def settle_all(connection: Connection, project: Project) -> None:
 
 
 def _rows(
-    records: Iterable[PreferenceRecord], kind: Kind, project: Project, refused: Counter[str]
+    pairs: Iterable[PreferenceRecord | CandidatePair], kind: Kind, project: Project, refused: Counter[str]
 ) -> Iterator[dict[str, Any]]:
-    for record in records:
+    for pair in pairs:
         try:
-            yield _row(record, kind, project)
+            yield _row(pair, kind, project)
         except BadRow as bad:
             refused[bad.reason] += 1
 
 
-def _row(record: PreferenceRecord, kind: Kind, project: Project) -> dict[str, Any]:
+def _row(pair: PreferenceRecord | CandidatePair, kind: Kind, project: Project) -> dict[str, Any]:
+    is_judged = isinstance(pair, PreferenceRecord)
+    if kind != "ordinary" and not is_judged:
+        raise BadRow("no_answer", f"a pair that nobody has judged has no right answer: it is no {kind} item")
+    record = pair if isinstance(pair, PreferenceRecord) else judged(pair, "first", _NOBODY)
     # as if decided, for two replies that are the same can be told apart by nobody
     check(replace(record, preferred="first"))
+    known = {
+        "method": pair.method,
+        "template": pair.template,
+        "details": dict(pair.details),
+        "location": pair.location and asdict(pair.location),
+    }
     return {
         "pair_id": record.pair_id or pair_id(record),
         "prompt_id": record.prompt_id or prompt_id(record.prompt),
@@ -101,7 +114,7 @@ def _row(record: PreferenceRecord, kind: Kind, project: Project) -> dict[str, An
         "prompt": [asdict(turn) for turn in record.prompt],
         "replies": [{**vars(reply), "sampling": dict(reply.sampling)} for reply in record.replies],
         "right_answer": None if kind == "ordinary" else record.preferred,
-        "source": _source(record),
+        "source": {**known, **(_judgement(record) if is_judged else {})},
         "votes": 0,
         "taken": 0,
         "wanted": project.settings.overlap if kind == "ordinary" else NO_END,
@@ -109,18 +122,14 @@ def _row(record: PreferenceRecord, kind: Kind, project: Project) -> dict[str, An
     }
 
 
-def _source(record: PreferenceRecord) -> dict[str, Any]:
-    """What is known of a record beside its texts."""
+def _judgement(record: PreferenceRecord) -> dict[str, Any]:
+    """What was judged of the pair before, and by whom: it goes into the records of what people say."""
     return {
         "id": record.id,
         "preferred": record.preferred,
         "judge": asdict(record.judge),
         "margin": record.margin,
         "strength": record.strength and asdict(record.strength),
-        "method": record.method,
-        "template": record.template,
-        "details": dict(record.details),
-        "location": record.location and asdict(record.location),
     }
 
 

@@ -50,8 +50,8 @@ items = Table(
     Column("taken", Integer, nullable=False),
     Column("wanted", Integer, nullable=False),
     Column("open", Boolean, nullable=False),
-    # which item is next is read from this index alone, in its order
-    Index("items_next", "kind", "open", "taken", "id"),
+    # which item is next is read from this index alone, in its order; and so is how far the project is
+    Index("items_next", "kind", "open", "taken", "id", "votes", "wanted"),
 )
 """Pairs in their canonical order. ``source`` is what is known of where they came from, earlier judgements
 among it: hidden from annotators. ``votes`` counts the answers that count, ``taken`` these and the open

@@ -28,6 +28,9 @@ from align.types import Judge, Location, Message, PreferenceRecord, Reply, Stren
 if TYPE_CHECKING:
     from sqlalchemy import Row, Select
 
+_TOLD = ("id", "preferred", "judge", "margin", "strength", "details")
+"""What a record tells of what was known before a person judged its pair."""
+
 _AT_ONCE = 500
 """Rows that are held in memory while many are read."""
 
@@ -63,18 +66,20 @@ def progress(connection: Connection, name: str, limit: int | None) -> Progress:
     """How far one annotator is; ``limit`` is the items that an annotator has at most."""
     who = annotator(connection, name)
     done = count_said(connection, who.id)
-    free = select(func.count()).select_from(items).where(items.c.kind == "ordinary", items.c.open == true())
-    had = free.join(assignments, and_(assignments.c.item == items.c.id, assignments.c.annotator == who.id))
-    mine = select(func.count()).where(
-        assignments.c.annotator == who.id, assignments.c.state.in_(("open", "expired"))
-    )
-    left = (
-        connection.execute(free).scalar_one()
-        - connection.execute(had).scalar_one()
-        + connection.execute(mine).scalar_one()
-    )
-    left = max(0, min(left, limit - done) if limit is not None else left)
+    free = select(items.c.id).where(items.c.kind == "ordinary", items.c.open == true())
+    mine = assignments.c.annotator == who.id
+    had = _count(connection, free.join(assignments, and_(assignments.c.item == items.c.id, mine)))
+    before = _count(connection, select(assignments.c.id).where(mine, assignments.c.state == "open"))
+    if limit is not None:
+        # counting further would change nothing, and take long among many items
+        free = free.limit(max(0, limit - done) + had)
+    left = _count(connection, free) - had + before
+    left = max(0, left if limit is None else min(left, limit - done))
     return Progress(done, done + left, left)
+
+
+def _count(connection: Connection, rows: Select[Any]) -> int:
+    return connection.execute(select(func.count()).select_from(rows.subquery())).scalar_one()
 
 
 def everybody(connection: Connection) -> list[AnnotatorStatus]:
@@ -251,9 +256,7 @@ def _record(row: Row[Any], vote: Vote) -> PreferenceRecord:
             **{name: value for name, value in known.items() if value is not None},
             "revision": vote.revision,
             "left": vote.left,
-            "source": {
-                name: source[name] for name in ("id", "preferred", "judge", "details") if name in source
-            },
+            "source": {name: source[name] for name in _TOLD if name in source},
         },
         location=source.get("location") and Location(**source["location"]),
     )

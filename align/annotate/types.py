@@ -142,6 +142,12 @@ class Vote:
     number: int
     """Which of the annotator's items it was, from 1."""
 
+    def shown(self) -> str:
+        """What was said as the annotator saw it: left or right instead of first or second."""
+        if self.said not in ("first", "second"):
+            return self.said
+        return "left" if self.said == self.left else "right"
+
     def left_chosen(self) -> bool | None:
         """Whether the left side was preferred; None where no side was."""
         return self.said == self.left if self.said in ("first", "second") else None

@@ -1,0 +1,1 @@
+"""Where pairs come from and who prefers (``collect=``): one file a method."""
