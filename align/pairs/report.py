@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SHOWN = 5
 """Rows or reasons that a message names before it says how many more there are."""
 
-NOT_BAD = ("not_decisive", "not_desirable", "too_long", "repeated_demonstration")
+NOT_BAD = ("not_decisive", "not_judged", "not_desirable", "too_long", "repeated_demonstration")
 """Reasons to leave out a row that has nothing wrong with it: ``bad_rows=error`` does not stop at these."""
 
 
