@@ -157,10 +157,8 @@ class Argilla:
         """The ranks of both replies; 1 is best. Version 2 lists names alone, the best first."""
         ranks: dict[str, Any] = {}
         for place, one in enumerate(answer, 1):
-            name, rank = (
-                (one.get("value"), one.get("rank", place)) if isinstance(one, Mapping) else (one, place)
-            )
-            ranks[str(name)] = rank
+            option: Mapping[str, Any] = one if isinstance(one, Mapping) else {"value": one}
+            ranks[str(option.get("value"))] = option.get("rank", place)
         names = list(self._options())[:2]
         first, second = (ranks.get(name) for name in names)
         if type(first) is not int or type(second) is not int:
