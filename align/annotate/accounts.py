@@ -74,8 +74,8 @@ class Accounts:
     def invite(self, role: Role, name: str) -> str:
         """A new personal link's token for the account of this name, which is made where there is none.
 
-        Earlier links stay good. Raises ``Refused`` (``bad_name``) where the name has another role, was closed,
-        or cannot be used.
+        Earlier links stay good. Raises ``Refused`` (``bad_name``) where the name has another role, was
+        closed, or cannot be used.
         """
         account = self._named(role, name)
         if account.closed:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
@@ -12,8 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from align.annotate import entrance, work
+from align.annotate import admin, entrance, work
 from align.annotate.guard import Guard
+from align.annotate.snapshot import Reports
 from align.annotate.views import asset, message
 from align.errors import Refused, StoreError
 
@@ -35,10 +34,9 @@ def build_app(desk: Desk, accounts: Accounts, seals: Seals, study: Study, origin
     state.desk, state.accounts, state.seals, state.study = desk, accounts, seals, study
     state.origin, state.cookie_name, state.secure = origins[0], guard.cookie_name, guard.secure
     state.doors = entrance.Doors()
-    app.include_router(entrance.router)
-    app.include_router(work.router)
-    if find_spec("align.annotate.admin"):
-        app.include_router(import_module("align.annotate.admin").router)
+    state.reports = Reports(desk.database, desk.settings)
+    for part in (entrance, work, admin):
+        app.include_router(part.router)
     _add_plain_routes(app)
     _add_errors(app)
     return guard

@@ -81,6 +81,11 @@ class Desk:
             self.database.close()
             raise
 
+    @property
+    def settings(self) -> AllocationSettings:
+        """Who is asked what, and the thresholds."""
+        return self._settings
+
     def close(self) -> None:
         """Waits for what is being written, then closes. Whoever asks afterwards gets a ``StoreError``."""
         self.database.close()

@@ -85,6 +85,11 @@ class AllocationSettings:
     """Failed attention checks at which an annotator is paused; 0 never does."""
     too_fast_seconds: NonNegative = 0.0
     """Median seconds an item below which the admin page warns; 0 never does."""
+    left_beyond: Annotated[float, Range(low=0, high=0.5)] = 0.0
+    """Distance from a half that the 95 % interval of an annotator's left choices lies wholly beyond when the
+    admin page warns; 0 never does."""
+    repeats_below: Share = 0.0
+    """Share of repeated items with the same answer below which the admin page warns; 0 never does."""
 
     def __post_init__(self) -> None:
         if self.gold_share and self.gold is None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from align.annotate.accounts import PLATFORMS, Accounts
 from align.annotate.desk import Desk
 from align.annotate.settings import AnnotateSettings
+from align.annotate.snapshot import Reports
 from align.errors import DataError
 from align.files import sha256_of
 from align.pairs.files import read_rows
@@ -96,7 +98,7 @@ def close_study(run: Run, desk: Desk) -> None:
 
 
 def results_of(desk: Desk, count: int) -> list[Result]:
-    """Counts, and how far people agree where several judged one pair."""
+    """Counts, how far people agree where several judged one pair, and how often the left was chosen."""
     status = desk.status()
     voters = sum(1 for one in desk.annotators() if one.answered)
     counts = {
@@ -105,7 +107,9 @@ def results_of(desk: Desk, count: int) -> list[Result]:
         "annotate/judgements": count,
         "annotate/annotators": voters,
     }
-    return [Result(name, float(value), value, None, None, "exact") for name, value in counts.items()]
+    counted = [Result(name, float(value), value, None, None, "exact") for name, value in counts.items()]
+    found = Reports(desk.database, desk.settings).newest().report.results()
+    return [*counted, *(replace(one, metric=f"annotate/{one.metric}") for one in found)]
 
 
 def _quoted(path: Path) -> str:

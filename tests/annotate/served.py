@@ -62,10 +62,13 @@ class Place:
         self.desk.add_items(records)
         self.seals = Seals(KEY, self.study.annotate.session_hours)
         self.accounts = Accounts(self.desk, self.seals)
+        self._app: Guard | None = None
 
     def app(self) -> Guard:
         """The app under the address that it is served at."""
-        return build_app(self.desk, self.accounts, self.seals, self.study, self.origins())
+        if self._app is None:
+            self._app = build_app(self.desk, self.accounts, self.seals, self.study, self.origins())
+        return self._app
 
     def origins(self) -> list[str]:
         """As people type them."""

@@ -15,7 +15,8 @@
   const RETRIES = [1000, 2000, 4000, 8000, 15000];
   const PATIENCE = 20000;
 
-  let readyAt = 0;      // performance.now() from which on a choice is taken
+  let settled = false;  // whether a choice is taken yet
+  let settling = 0;
   let shownAt = 0;      // since when the item has been seen without a break
   let watched = 0;      // milliseconds for which it was seen before that (another visit, a hidden tab)
   let sending = false;  // one request at a time, so that answers arrive in order
@@ -97,14 +98,14 @@
       $(`${side}-text`).textContent = item[side];
       $(`${side}-text`).scrollTop = 0;
     }
-    $("item").classList.remove("new");
-    void $("item").offsetWidth;
+    settled = false;
+    clearTimeout(settling);
     $("item").classList.add("new");
+    settling = setTimeout(() => { settled = true; $("item").classList.remove("new"); }, SETTLE);
     restore(item.id);
     mark(null, null);
     $("undo").disabled = !view.can_undo;
     shownAt = performance.now();
-    readyAt = shownAt + SETTLE;
     complain("");
     say(before);
     $("title").focus({ preventScroll: true });
@@ -186,7 +187,7 @@
   const busy = () => sending || asking || waiting().length > 0;
 
   function choose(choice, strength = null) {
-    if (view.state !== "item" || busy() || performance.now() < readyAt) return;
+    if (view.state !== "item" || busy() || !settled) return;
     const sided = choice === "left" || choice === "right";
     if (choice !== "skip") {
       const missing = criteria().find((set) => !answered(set));
