@@ -68,7 +68,7 @@ def left_out(connection: Connection) -> LeftOut:
 
 
 class OpenItems:
-    """How many ordinary items want votes. Counting many takes long, and a few more or less change nothing then."""
+    """How many ordinary items want votes. Counting many takes long, and then a few are no matter."""
 
     def __init__(self) -> None:
         self._known = (0, 0.0)

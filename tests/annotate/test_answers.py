@@ -36,6 +36,17 @@ def test_a_retry_is_the_same_answer() -> None:
         assert _revisions(here) == [("left", 1, "k1")]
 
 
+def test_an_exchange_is_an_answer_and_the_next_item() -> None:
+    with office(items=2) as here:
+        here.enrol("ann")
+        task = here.ask("ann")
+        receipt, following = here.desk.exchange("ann", Answer(task.assignment, "k1", "left"))
+        assert receipt == Receipt(task.assignment, 1)
+        assert following == here.ask("ann") != task
+        assert here.desk.exchange("ann", Answer(task.assignment, "k1", "left")) == (receipt, following)
+        assert _revisions(here) == [("left", 1, "k1")]
+
+
 def test_another_content_is_a_new_revision() -> None:
     with office(items=2) as here:
         here.enrol("ann")
