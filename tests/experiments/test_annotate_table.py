@@ -9,7 +9,8 @@ from experiments.annotate.table import MARKS, splice, table
 
 FINE: dict[str, Any] = {
     "kills": {
-        "kills": 20, "clients": 50, "acknowledged": 1234, "lost": 0, "doubled": 0, "crowded": 0, "failures": [],
+        "kills": 20, "clients": 50, "acknowledged": 1234,
+        "lost": 0, "doubled": 0, "crowded": 0, "failures": [],
     },
     "race": {
         "annotators": 200, "items": 10, "overlap": 3, "sent": 90, "kept": 30,
