@@ -284,8 +284,11 @@ def test_whatever_stands_in_a_row_it_is_read_or_refused(name, file, values, tmp_
 
 @pytest.mark.realdata
 def test_the_real_annotations(shared_data, tmp_path):
-    """805 judgements: 761 for the second, 32 for the first, 12 draws (of equal replies) coded 0; 785 of the judged replies of
-    text_davinci_003 are others than those of its outputs file, so no label may go to them."""
+    """761 for the second, 32 for the first, 12 draws coded 0, which are of equal replies.
+
+    Of the 805 judged replies of text_davinci_003, 785 are others than those of its outputs file: no label may
+    go to them.
+    """
     folder = shared_data / "alpaca_eval"
     found, refused = read("alpaca_eval_annotations", tmp_path, folder / "gpt4" / "annotations.json")
     counts = {word: sum(record.preferred == word for record in found) for word in ("first", "second", "tie")}
