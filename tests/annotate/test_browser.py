@@ -350,6 +350,28 @@ def test_markup_shows_as_text_and_runs_nowhere(opened: Any) -> None:
     assert page.text_content("#code") == attack[:40]
 
 
+def test_a_password_is_set_and_used_in_a_browser(opened: Any) -> None:
+    """Forms, too, say where they come from: a browser sends ``Origin: null`` under some referrer policies."""
+    tab = opened()
+    page = tab.page
+    page.goto(tab.place.origins()[0] + "/account")
+    for name in ("password", "again"):
+        page.fill(f"[name={name}]", "a long enough secret")
+    page.click("text=Set the password")
+    tab.ready()
+    page.goto(tab.place.origins()[0] + "/account")
+    page.click("text=Log out")
+    page.fill("[name=name]", "anna")
+    page.fill("[name=password]", "another secret")
+    page.click("button:has-text('Log in')")
+    assert page.inner_text("[role=alert]") == "No account has this name and password."
+    page.fill("[name=name]", "anna")
+    page.fill("[name=password]", "a long enough secret")
+    page.click("button:has-text('Log in')")
+    tab.ready()
+    assert tab.title() == "Item 1 of 3"
+
+
 def luminance(colour: str) -> float:
     """Relative luminance of an ``rgb(...)`` colour (WCAG 2.2)."""
     parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]

@@ -79,6 +79,7 @@
     $("bar").value = view.done;
     $("bar").setAttribute("aria-valuetext", `${view.done} of ${view.total} done`);
     if (view.state === "item") showItem(before); else showEnd();
+    send();
   }
 
   function showItem(before) {
@@ -111,7 +112,6 @@
     $("title").focus({ preventScroll: true });
     scrollTo(0, 0);
     $("talk").scrollTop = $("talk").scrollHeight;
-    send();
   }
 
   function showEnd() {
