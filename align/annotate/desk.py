@@ -70,8 +70,9 @@ class Desk:
         self._settings = settings
         self._code = code
         self._clock = clock
+        self._open = tell.OpenItems()
         try:
-            secret = self.database.write(lambda connection: self._begin(connection))
+            secret: str = self.database.write(lambda connection: fact(connection, "secret"))
             self._project = Project(settings, secret, strength_of, guideline)
             self.database.write(self._follow_settings)
             if settings.attention_share:
@@ -122,6 +123,16 @@ class Desk:
             lambda connection: take(connection, self._project, annotator, answer, self._clock())
         )
 
+    def exchange(self, annotator: str, answer: Answer) -> tuple[Receipt, Task | Finished | Paused]:
+        """``submit``, then ``serve``, for the price of one: both are on disk with one flush."""
+
+        def job(connection: Connection) -> tuple[Receipt, Task | Finished | Paused]:
+            now = self._clock()
+            receipt = take(connection, self._project, annotator, answer, now)
+            return receipt, next_task(connection, self._project, annotator, now, self._code)
+
+        return self.database.write(job)
+
     def undo(self, annotator: str, assignment: str | None = None) -> Task:
         """Takes an answer back (a revision like any other) and serves its item again, with the same sides.
 
@@ -135,7 +146,7 @@ class Desk:
     def progress(self, annotator: str) -> Progress:
         """How far the annotator is. Raises ``Refused`` (``unknown_annotator``)."""
         with self.database.reading() as connection:
-            return tell.progress(connection, annotator, self._settings.items_per_annotator)
+            return tell.progress(connection, annotator, self._settings.items_per_annotator, self._open)
 
     def add_items(
         self, pairs: Iterable[PreferenceRecord | CandidatePair], kind: Kind = "ordinary"
@@ -200,17 +211,12 @@ class Desk:
         return write_records(folder, self.export())
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """A connection that sees one state of the database, for tables of other files; it waits for
-        nobody."""
+        """A connection that sees one state of the database, for tables of other files; it waits for none."""
         return self.database.reading()
 
     def write_in(self, job: Callable[[Connection], T]) -> T:
         """Runs a job in the one writer's next transaction; returns what it returned, once that is on disk."""
         return self.database.write(job)
-
-    def _begin(self, connection: Connection) -> str:
-        secret: str = fact(connection, "secret")
-        return secret
 
     def _follow_settings(self, connection: Connection) -> None:
         """Keeps a snapshot of the settings; where they have changed, holds every item against them."""

@@ -1,5 +1,4 @@
-"""Items: from records and candidate pairs, with what was judged before hidden; and the attention checks that
-come with the app."""
+"""Items, from records and candidate pairs: what was judged before is hidden. Attention checks come along."""
 
 from __future__ import annotations
 
@@ -43,8 +42,7 @@ def add(
     project: Project,
     clock: Callable[[], float],
 ) -> Imported:
-    """Adds pairs as items, a chunk a transaction; those whose pair is there already are refused and
-    counted."""
+    """Adds pairs as items, a chunk a transaction; those that are there already are refused and counted."""
     refused: Counter[str] = Counter()
     added = 0
     rows = _rows(pairs, kind, project, refused)
@@ -101,6 +99,9 @@ def _row(pair: PreferenceRecord | CandidatePair, kind: Kind, project: Project) -
     record = pair if isinstance(pair, PreferenceRecord) else judged(pair, "first", _NOBODY)
     # as if decided, for two replies that are the same can be told apart by nobody
     check(replace(record, preferred="first"))
+    ids = (record.pair_id or pair_id(record), record.prompt_id or prompt_id(record.prompt))
+    if any("\0" in one for one in ids):
+        raise BadRow("bad_id", f"{ids} hold a NUL character, which PostgreSQL keeps in no id")
     known = {
         "method": pair.method,
         "template": pair.template,
@@ -108,8 +109,8 @@ def _row(pair: PreferenceRecord | CandidatePair, kind: Kind, project: Project) -
         "location": pair.location and asdict(pair.location),
     }
     return {
-        "pair_id": record.pair_id or pair_id(record),
-        "prompt_id": record.prompt_id or prompt_id(record.prompt),
+        "pair_id": ids[0],
+        "prompt_id": ids[1],
         "kind": kind,
         "prompt": [asdict(turn) for turn in record.prompt],
         "replies": [{**vars(reply), "sampling": dict(reply.sampling)} for reply in record.replies],

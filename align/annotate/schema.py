@@ -39,8 +39,8 @@ items = Table(
     "items",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("pair_id", String(64), nullable=False, unique=True),
-    Column("prompt_id", String(64), nullable=False),
+    Column("pair_id", String, nullable=False, unique=True),
+    Column("prompt_id", String, nullable=False),
     Column("kind", String(10), nullable=False),
     Column("prompt", JSON, nullable=False),
     Column("replies", JSON, nullable=False),
@@ -112,8 +112,7 @@ revisions = Table(
     UniqueConstraint("assignment", "number"),
     UniqueConstraint("assignment", "key"),
 )
-"""What was said, as it was said (left, right, tie, both_bad, skip) or ``undone``; never changed, never
-deleted."""
+"""What was said, as it was said (left, right, tie, both_bad, skip) or ``undone``: only ever added to."""
 
 events = Table(
     "events",
