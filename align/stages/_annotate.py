@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from align.annotate.accounts import PLATFORMS, Accounts
 from align.annotate.desk import Desk
 from align.annotate.settings import AnnotateSettings
+from align.annotate.snapshot import Reports
 from align.errors import DataError
 from align.files import sha256_of
 from align.pairs.files import read_rows
@@ -96,16 +98,18 @@ def close_study(run: Run, desk: Desk) -> None:
 
 
 def results_of(desk: Desk, count: int) -> list[Result]:
-    """Counts, and how far people agree where several judged one pair."""
-    status = desk.status()
-    voters = sum(1 for one in desk.annotators() if one.answered)
+    """Counts, how far people agree where several judged one pair, and how often they took the left side."""
+    report = Reports(desk.database, desk.settings).newest().report
+    status = report.status
+    voters = sum(1 for one in report.people if one.status.answered)
     counts = {
         "annotate/items": status.items["ordinary"],
         "annotate/complete_items": status.complete,
         "annotate/judgements": count,
         "annotate/annotators": voters,
     }
-    return [Result(name, float(value), value, None, None, "exact") for name, value in counts.items()]
+    found = [Result(name, float(value), value, None, None, "exact") for name, value in counts.items()]
+    return found + [replace(one, metric=f"annotate/{one.metric}") for one in report.results()]
 
 
 def _quoted(path: Path) -> str:
