@@ -199,7 +199,9 @@ def _sqlite(url: str, path: str | None, connections: int, begin: str) -> Engine:
     if not path or path == ":memory:":
         raise StoreError("a database in memory keeps nothing: give database=sqlite:///FILE")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS}, pool_size=connections, max_overflow=0)
+    engine = create_engine(
+        url, connect_args={"timeout": _BUSY_SECONDS}, pool_size=connections, max_overflow=0
+    )
 
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:

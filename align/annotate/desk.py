@@ -200,7 +200,8 @@ class Desk:
         return write_records(folder, self.export())
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """A connection that sees one state of the database, for tables of other files; it waits for nobody."""
+        """A connection that sees one state of the database, for tables of other files; it waits for
+        nobody."""
         return self.database.reading()
 
     def write_in(self, job: Callable[[Connection], T]) -> T:

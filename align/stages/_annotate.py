@@ -98,18 +98,18 @@ def close_study(run: Run, desk: Desk) -> None:
 
 
 def results_of(desk: Desk, count: int) -> list[Result]:
-    """Counts, how far people agree where several judged one pair, and how often they took the left side."""
-    report = Reports(desk.database, desk.settings).newest().report
-    status = report.status
-    voters = sum(1 for one in report.people if one.status.answered)
+    """Counts, how far people agree where several judged one pair, and how often the left was chosen."""
+    status = desk.status()
+    voters = sum(1 for one in desk.annotators() if one.answered)
     counts = {
         "annotate/items": status.items["ordinary"],
         "annotate/complete_items": status.complete,
         "annotate/judgements": count,
         "annotate/annotators": voters,
     }
-    found = [Result(name, float(value), value, None, None, "exact") for name, value in counts.items()]
-    return found + [replace(one, metric=f"annotate/{one.metric}") for one in report.results()]
+    counted = [Result(name, float(value), value, None, None, "exact") for name, value in counts.items()]
+    found = Reports(desk.database, desk.settings).newest().report.results()
+    return [*counted, *(replace(one, metric=f"annotate/{one.metric}") for one in found)]
 
 
 def _quoted(path: Path) -> str:

@@ -37,6 +37,7 @@ class Annotate:
         from align.annotate.accounts import Accounts
         from align.annotate.app import build_app
         from align.annotate.desk import Desk
+        from align.annotate.keeping import records_written
         from align.annotate.seals import Seals, study_key
         from align.annotate.server import listen, origins, serve
         from align.annotate.study import Study, read_guidelines
@@ -60,7 +61,8 @@ class Annotate:
             accounts = Accounts(desk, seals)
             invite(accounts, settings, addresses[0])
             app = build_app(desk, accounts, seals, study, addresses)
-            end = serve(app, listening, settings)
+            with records_written(desk, run.directory):
+                end = serve(app, listening, settings)
             close_study(run, desk)
         finally:
             listening.close()

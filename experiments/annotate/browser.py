@@ -13,7 +13,8 @@ TIMEOUT = 30.0
 
 @dataclass
 class Browser:
-    """Asks and answers. ``OSError`` or ``HTTPException``: the line was cut, and nobody knows what was kept."""
+    """Asks and answers. ``OSError`` or ``HTTPException``: the line was cut, and nobody knows what was
+    kept."""
 
     port: int
     link: str
@@ -57,7 +58,11 @@ class Browser:
     def _ask(self, method: str, path: str, body: object) -> tuple[http.client.HTTPResponse, dict[str, Any]]:
         if self._line is None:
             self._line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
-        headers = {"cookie": self.cookie, "origin": f"http://127.0.0.1:{self.port}", "x-csrf-token": self.csrf}
+        headers = {
+            "cookie": self.cookie,
+            "origin": f"http://127.0.0.1:{self.port}",
+            "x-csrf-token": self.csrf,
+        }
         if body is not None:
             headers["content-type"] = "application/json"
         try:

@@ -1,7 +1,7 @@
 """The server in a process of its own, to be killed: ``python -m experiments.annotate.child FOLDER``.
 
-It serves what ``stage=annotate`` serves. FOLDER/plan.json says how; the links that people come in by are written to
-FOLDER/links.json at the first start. Prints the address when it listens.
+It serves what ``stage=annotate`` serves. FOLDER/plan.json says how; the links that people come in by are
+written to FOLDER/links.json at the first start. Prints the address when it listens.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Answers under kills: many people answer, the server is killed again and again, and what was acknowledged is there."""
+"""Answers under kills: many people answer, the server is killed again and again, and what was acknowledged is
+there."""
 
 from __future__ import annotations
 
@@ -51,10 +52,16 @@ class _Crowd:
     broken: list[BaseException] = field(default_factory=list)
 
 
-def survive(folder: Path, kills: int, clients: int, answers_between: int, seed: int = 0) -> Survived:
-    """Kills the server so often while so many clients answer; at least that many answers lie between two kills."""
+def survive(
+    folder: Path, database: str | None, kills: int, clients: int, answers_between: int, seed: int = 0
+) -> Survived:
+    """Kills the server so often while so many clients answer; at least that many answers lie between two
+    kills.
+
+    ``database`` is the URL of an empty one; None takes a file in the folder.
+    """
     items = (kills + 2) * (answers_between + 2 * clients) // OVERLAP + clients
-    plan = Plan(free_port(), clients, items, str(folder / "a.sqlite"), {"overlap": OVERLAP})
+    plan = Plan(free_port(), clients, items, database or str(folder / "a.sqlite"), {"overlap": OVERLAP})
     server, crowd, rng = Server(folder, plan), _Crowd(), random.Random(seed)
     server.start()
     browsers = [Browser(plan.port, link) for link in server.links()]
@@ -92,7 +99,9 @@ def _annotate(browser: Browser, crowd: _Crowd, rng: random.Random) -> None:
                 return
             item, key = shown["item"]["id"], f"{rng.getrandbits(64):x}"
             choice = rng.choice(["left", "right", "tie"])
-            found = _insist(crowd, lambda item=item, key=key, choice=choice: browser.answer(item, key, choice))
+            found = _insist(
+                crowd, lambda item=item, key=key, choice=choice: browser.answer(item, key, choice)
+            )
             if found is None:
                 return
             if "saved" in found:

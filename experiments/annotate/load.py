@@ -75,7 +75,12 @@ def load(folder: Path, database: str, annotators: int, rate: float, seconds: flo
 
 
 def _work(
-    browser: Browser, begin: float, times: list[float], took: list[float], late: list[float], errors: list[str]
+    browser: Browser,
+    begin: float,
+    times: list[float],
+    took: list[float],
+    late: list[float],
+    errors: list[str],
 ) -> None:
     try:
         browser.come_in()

@@ -1,4 +1,5 @@
-"""Many annotators at few items, each answer sent several times at once: nobody's counts twice, no item has one too many."""
+"""Many annotators at few items, each answer sent several times at once: nobody's counts twice, no item has
+one too many."""
 
 from __future__ import annotations
 

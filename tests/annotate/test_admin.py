@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from annotate.served import Place, pairs
+from served import Place, pairs
 from starlette.testclient import TestClient
 
 from align.annotate import admin, exports

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from annotate.served import pairs
+from served import pairs
 from sqlalchemy import Connection
 
 from align.annotate.desk import Desk
