@@ -180,8 +180,8 @@ class Accounts:
         found: Account = self._database.write(write)
         if found.role != role:
             raise Refused("bad_name", f"'{name}' is {found.role} here: give another name")
-        if annotator is not None:
-            self._desk.enrol(annotator)
+        if found.annotator is not None:
+            self._desk.enrol(found.annotator)
         return found
 
     def _linked(self, account_id: str | None) -> str:

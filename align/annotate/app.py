@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from align.annotate import admin, entrance, work
 from align.annotate.guard import Guard
 from align.annotate.snapshot import Reports
-from align.annotate.views import asset, message
+from align.annotate.views import asset, message, warm
 from align.errors import Refused, StoreError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def build_app(desk: Desk, accounts: Accounts, seals: Seals, study: Study, origin
         app.include_router(part.router)
     _add_plain_routes(app)
     _add_errors(app)
+    warm()
     return guard
 
 

@@ -49,7 +49,9 @@ def origins(settings: AnnotateSettings, port: int) -> list[str]:
         scheme, _, rest = settings.public_url.partition("://")
         return [f"{scheme}://{rest.split('/')[0].lower()}"]
     names = [settings.host, *(host for host in LOOPBACK if host != settings.host)]
-    return [f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}" for name in names]
+    # a browser leaves the port out where it is the usual one
+    at = "" if port == 80 else f":{port}"
+    return [f"http://[{name}]{at}" if ":" in name else f"http://{name}{at}" for name in names]
 
 
 class Protocol(H11Protocol):

@@ -51,6 +51,12 @@ def templates() -> Environment:
     return found
 
 
+def warm() -> None:
+    """Compiles the annotators' page and reads its files, so that nobody is the first to wait for them."""
+    templates().get_template("annotate.html")
+    assets()
+
+
 def page(request: Request, name: str, status: int = 200, **values: Any) -> HTMLResponse:
     """A template as a response. It knows ``visitor`` (account, csrf) besides what it is given."""
     text = templates().get_template(name).render(visitor=request.state.visitor, **values)

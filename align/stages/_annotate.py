@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from align.annotate.settings import AnnotateSettings
 from align.annotate.snapshot import Reports
 from align.errors import DataError
 from align.files import sha256_of
+from align.pairs.candidates import CANDIDATES, read_candidates
 from align.pairs.files import read_rows
 from align.pairs.read import records, report_for
 from align.pairs.records import record_from
@@ -30,12 +32,18 @@ if TYPE_CHECKING:
 def fill(run: Run, desk: Desk, dataset: DatasetSettings, gold: str | None) -> None:
     """Adds the dataset's pairs as items, and the gold items; those that are there already stay as they are.
 
+    A folder of candidates (of ``collect=active``, say) is taken as it is: nobody has judged them yet.
+
     Raises:
         DataError: no item is there afterwards.
     """
-    report = report_for(dataset)
-    found = desk.add_items(records(dataset, report))
-    report.write(run.directory / "data_report.json")
+    place = Path(str(getattr(dataset.source, "path", "")))
+    if (place / CANDIDATES).is_file():
+        found = desk.add_items(islice(read_candidates(place), dataset.limit))
+    else:
+        report = report_for(dataset)
+        found = desk.add_items(records(dataset, report))
+        report.write(run.directory / "data_report.json")
     run.note_input("data", getattr(dataset.source, "path", None))
     refused = ", ".join(f"{count} {reason}" for reason, count in found.refused.items())
     say(f"{found.added} items added{f' ({refused} left out)' if refused else ''}")
@@ -68,14 +76,15 @@ def invite(accounts: Accounts, settings: AnnotateSettings, origin: str) -> None:
         say(f"  annotator {number}: {origin}/in/{token}")
     if settings.recruits != "none":
         say(f"  {settings.recruits}:    {origin}/join/{accounts.study_link()}{_query(settings.recruits)}")
+    if origin.startswith("http://") and settings.public_url is not None:
+        say("note: over http:// links and cookies can be read on the way; let a proxy hold a certificate")
     say("")
 
 
 def _query(platform: str) -> str:
-    """What to type into the platform: it puts its ids where the braces are (MTurk's come by themselves)."""
-    if platform != "prolific":
-        return ""
-    return "?" + "&".join(f"{name}={{{{%{name}%}}}}" for name in PLATFORMS[platform])
+    """What else stands in the link: Prolific puts its ids where its braces are, MTurk's template must."""
+    ask = "{{{{%{}%}}}}" if platform == "prolific" else "{}"
+    return "?" + "&".join(f"{name}={ask.format(name)}" for name in PLATFORMS[platform])
 
 
 def close_study(run: Run, desk: Desk) -> None:
@@ -95,6 +104,8 @@ def close_study(run: Run, desk: Desk) -> None:
         return
     say("\ntrain on what people chose:")
     say(f"  python -m align stage=reward dataset=records dataset.path={_quoted(run.directory)}")
+    if desk.settings.overlap > 1:
+        say("  where several people judged a pair, dataset.votes=majority (or reliable) makes one of them")
 
 
 def results_of(desk: Desk, count: int) -> list[Result]:

@@ -59,8 +59,8 @@ class Annotate:
             fill(run, desk, self.dataset, self.allocation.gold)
             seals = Seals(study_key(run.directory / "study.key"), settings.session_hours)
             accounts = Accounts(desk, seals)
-            invite(accounts, settings, addresses[0])
             app = build_app(desk, accounts, seals, study, addresses)
+            invite(accounts, settings, addresses[0])
             with records_written(desk, run.directory):
                 end = serve(app, listening, settings)
             close_study(run, desk)

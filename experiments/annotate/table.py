@@ -86,6 +86,21 @@ FIGURES: tuple[tuple[Callable[[Found], str], str, Callable[[Found], tuple[str, b
             found["bulk"]["serve_p95"] <= 0.02,
         ),
     ),
+    (
+        lambda found: "from a started server to the first item on the screen, worst of {times}".format(
+            **found["page"]
+        ),
+        "at most 1 s",
+        lambda found: (
+            f"{found['page']['worst']:.2f} s (median {found['page']['median']:.2f} s)",
+            found["page"]["worst"] <= 1,
+        ),
+    ),
+    (
+        lambda found: "bytes of that page with its script and style, uncompressed",
+        "at most 50,000",
+        lambda found: (f"{found['page']['bytes']:,}", found["page"]["bytes"] <= 50_000),
+    ),
 )
 """What is measured, what it must be, and what it was (and whether that is so)."""
 

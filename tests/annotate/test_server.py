@@ -35,6 +35,7 @@ def test_the_names_that_it_answers_to() -> None:
         "http://localhost:8400",
     ]
     assert origins(AnnotateSettings(host="::1"), 8400)[0] == "http://[::1]:8400"
+    assert origins(AnnotateSettings(), 80)[0] == "http://127.0.0.1"
     public = AnnotateSettings(host="0.0.0.0", public_url="https://Study.example.org/anything")
     assert origins(public, 8400) == ["https://study.example.org"]
 
