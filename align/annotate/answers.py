@@ -32,11 +32,13 @@ def take(connection: Connection, project: Project, name: str, answer: Answer, no
         return Receipt(row.id, known)
     if row.state in SAID and _latest(connection, row) == _content(answer):
         return Receipt(row.id, row.revision)
+    skips = answer.choice == "skip"
     number = _revise(
         connection,
         project,
         row,
         now,
+        "skipped" if skips else "answered",
         key=answer.key,
         choice=answer.choice,
         strength=answer.strength,
@@ -44,8 +46,6 @@ def take(connection: Connection, project: Project, name: str, answer: Answer, no
         seconds=answer.seconds,
         details={"criteria": dict(answer.criteria), "reason": answer.reason, "flag": answer.flag},
     )
-    skips = answer.choice == "skip"
-    _enter(connection, project, row, "skipped" if skips else "answered")
     if row.kind in ("gold", "attention") and not skips:
         _hold_to_thresholds(connection, project, who, now)
     return Receipt(row.id, number)
@@ -69,9 +69,8 @@ def take_back(
         ).first()
     if row is None or row.state not in SAID:
         raise Refused("nothing_to_undo", "there is no answer to take back")
-    _revise(connection, project, row, now, choice="undone", details={})
+    _revise(connection, project, row, now, "open", choice="undone", details={})
     lease(connection, project, row.id, now)
-    _enter(connection, project, row, "open")
     return task(connection, row)
 
 
@@ -98,34 +97,31 @@ def _content(answer: Answer) -> tuple[Any, ...]:
     return answer.choice, answer.strength, details
 
 
-def _revise(connection: Connection, project: Project, row: Row[Any], now: float, **said: Any) -> int:
-    """Adds a revision; returns its number."""
+def _revise(
+    connection: Connection, project: Project, row: Row[Any], now: float, state: str, **said: Any
+) -> int:
+    """Adds a revision and moves the assignment to a state; returns the revision's number.
+
+    A skip gives its place in the item up. An answer without one (its lease had run out, or it was skipped
+    before) takes one if there is room, and is surplus otherwise.
+    """
     number: int = row.revision + 1
+    keeps = row.counts and state != "skipped"
     connection.execute(
         insert(revisions).values(
             assignment=row.id, number=number, at=now, guideline=project.guideline, **said
         )
     )
     connection.execute(
-        update(assignments).where(assignments.c.id == row.id).values(revision=number, said_at=now)
-    )
-    return number
-
-
-def _enter(connection: Connection, project: Project, row: Row[Any], state: str) -> None:
-    """Moves an assignment to a state, with what that means for its item's places.
-
-    A skip gives its place up. An answer without one (its lease had run out, or it was skipped before) takes
-    one if there is room, and is surplus otherwise.
-    """
-    keeps = row.counts and state != "skipped"
-    connection.execute(
-        update(assignments).where(assignments.c.id == row.id).values(state=state, counts=keeps)
+        update(assignments)
+        .where(assignments.c.id == row.id)
+        .values(revision=number, said_at=now, state=state, counts=keeps)
     )
     if not keeps and state != "skipped" and take_place(connection, row, project.settings):
-        return
+        return number
     if row.kind == "ordinary":
         settle(connection, row.item, project.settings)
+    return number
 
 
 def _hold_to_thresholds(connection: Connection, project: Project, who: Row[Any], now: float) -> None:

@@ -70,6 +70,7 @@ class Desk:
         self._settings = settings
         self._code = code
         self._clock = clock
+        self._open = tell.OpenItems()
         try:
             secret = self.database.write(lambda connection: self._begin(connection))
             self._project = Project(settings, secret, strength_of, guideline)
@@ -122,6 +123,16 @@ class Desk:
             lambda connection: take(connection, self._project, annotator, answer, self._clock())
         )
 
+    def exchange(self, annotator: str, answer: Answer) -> tuple[Receipt, Task | Finished | Paused]:
+        """``submit``, then ``serve``, for the price of one: both are on disk with one flush."""
+
+        def job(connection: Connection) -> tuple[Receipt, Task | Finished | Paused]:
+            now = self._clock()
+            receipt = take(connection, self._project, annotator, answer, now)
+            return receipt, next_task(connection, self._project, annotator, now, self._code)
+
+        return self.database.write(job)
+
     def undo(self, annotator: str, assignment: str | None = None) -> Task:
         """Takes an answer back (a revision like any other) and serves its item again, with the same sides.
 
@@ -135,7 +146,7 @@ class Desk:
     def progress(self, annotator: str) -> Progress:
         """How far the annotator is. Raises ``Refused`` (``unknown_annotator``)."""
         with self.database.reading() as connection:
-            return tell.progress(connection, annotator, self._settings.items_per_annotator)
+            return tell.progress(connection, annotator, self._settings.items_per_annotator, self._open)
 
     def add_items(
         self, pairs: Iterable[PreferenceRecord | CandidatePair], kind: Kind = "ordinary"

@@ -101,6 +101,9 @@ def _row(pair: PreferenceRecord | CandidatePair, kind: Kind, project: Project) -
     record = pair if isinstance(pair, PreferenceRecord) else judged(pair, "first", _NOBODY)
     # as if decided, for two replies that are the same can be told apart by nobody
     check(replace(record, preferred="first"))
+    ids = (record.pair_id or pair_id(record), record.prompt_id or prompt_id(record.prompt))
+    if any("\0" in one for one in ids):
+        raise BadRow("bad_id", f"{ids} hold a NUL character, which PostgreSQL keeps in no id")
     known = {
         "method": pair.method,
         "template": pair.template,
@@ -108,8 +111,8 @@ def _row(pair: PreferenceRecord | CandidatePair, kind: Kind, project: Project) -
         "location": pair.location and asdict(pair.location),
     }
     return {
-        "pair_id": record.pair_id or pair_id(record),
-        "prompt_id": record.prompt_id or prompt_id(record.prompt),
+        "pair_id": ids[0],
+        "prompt_id": ids[1],
         "kind": kind,
         "prompt": [asdict(turn) for turn in record.prompt],
         "replies": [{**vars(reply), "sampling": dict(reply.sampling)} for reply in record.replies],

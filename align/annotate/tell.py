@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 _TOLD = ("id", "preferred", "judge", "margin", "strength", "details")
 """What a record tells of what was known before a person judged its pair."""
+
+_MANY = 2000
+_LATELY = 10.0
+"""Seconds for which the count of so many open items is not taken anew."""
 
 _AT_ONCE = 500
 """Rows that are held in memory while many are read."""
@@ -62,18 +67,34 @@ def left_out(connection: Connection) -> LeftOut:
     return found
 
 
-def progress(connection: Connection, name: str, limit: int | None) -> Progress:
+class OpenItems:
+    """How many ordinary items want votes. Counting many takes long, and then a few are no matter."""
+
+    def __init__(self) -> None:
+        self._known = (0, 0.0)
+
+    def count(self, connection: Connection) -> int:
+        """Counted now where they are few; where they are many, within the last seconds."""
+        count, at = self._known
+        if count < _MANY or time.monotonic() > at + _LATELY:
+            free = select(items.c.id).where(items.c.kind == "ordinary", items.c.open == true())
+            count = _count(connection, free)
+            self._known = (count, time.monotonic())
+        return count
+
+
+def progress(connection: Connection, name: str, limit: int | None, free: OpenItems) -> Progress:
     """How far one annotator is; ``limit`` is the items that an annotator has at most."""
     who = annotator(connection, name)
     done = count_said(connection, who.id)
-    free = select(items.c.id).where(items.c.kind == "ordinary", items.c.open == true())
     mine = assignments.c.annotator == who.id
-    had = _count(connection, free.join(assignments, and_(assignments.c.item == items.c.id, mine)))
-    before = _count(connection, select(assignments.c.id).where(mine, assignments.c.state == "open"))
-    if limit is not None:
-        # counting further would change nothing, and take long among many items
-        free = free.limit(max(0, limit - done) + had)
-    left = _count(connection, free) - had + before
+    had = (
+        select(items.c.id)
+        .join(assignments, and_(assignments.c.item == items.c.id, mine))
+        .where(items.c.kind == "ordinary", items.c.open == true())
+    )
+    before = select(assignments.c.id).where(mine, assignments.c.state == "open")
+    left = free.count(connection) - _count(connection, had) + _count(connection, before)
     left = max(0, left if limit is None else min(left, limit - done))
     return Progress(done, done + left, left)
 

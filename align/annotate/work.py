@@ -58,9 +58,10 @@ def task(request: Request) -> dict[str, Any]:
 def answer(request: Request, body: Body) -> dict[str, Any]:
     """Keeps an answer; this returns once it is on disk, with the next item."""
     given = read_answer(body, request.app.state.study.question)
-    receipt = _desk(request).submit(_annotator(request), given)
+    desk, name = _desk(request), _annotator(request)
+    receipt, found = desk.exchange(name, given)
     saved = {"item": receipt.assignment, "revision": receipt.revision}
-    return {"saved": saved, "next": _current(request)}
+    return {"saved": saved, "next": view(found, desk.progress(name))}
 
 
 @router.post("/api/undo")

@@ -11,8 +11,9 @@ NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 Found = Mapping[str, Mapping[str, Any]]
 
 
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms"
+def _times(found: Mapping[str, Any], name: str) -> str:
+    p95, p50, worst = (f"{found[name + which] * 1000:.0f} ms" for which in ("p95", "p50", "worst"))
+    return f"{p95} (median {p50}, worst {worst})"
 
 
 FIGURES: tuple[tuple[Callable[[Found], str], str, Callable[[Found], tuple[str, bool]]], ...] = (
@@ -67,10 +68,7 @@ FIGURES: tuple[tuple[Callable[[Found], str], str, Callable[[Found], tuple[str, b
     (
         lambda found: "the same: a submit with the next item in its answer, 95th percentile",
         "at most 250 ms",
-        lambda found: (
-            f"{_ms(found['load']['p95'])} (median {_ms(found['load']['p50'])}, worst {_ms(found['load']['worst'])})",
-            found["load"]["p95"] <= 0.25,
-        ),
+        lambda found: (_times(found["load"], ""), found["load"]["p95"] <= 0.25),
     ),
     (
         lambda found: f"{found['bulk']['items']:,} items imported from records.jsonl",
@@ -80,11 +78,7 @@ FIGURES: tuple[tuple[Callable[[Found], str], str, Callable[[Found], tuple[str, b
     (
         lambda found: "the next item served among these, its lease on the disk, 95th percentile",
         "at most 20 ms",
-        lambda found: (
-            f"{_ms(found['bulk']['serve_p95'])} (median {_ms(found['bulk']['serve_p50'])}, "
-            f"worst {_ms(found['bulk']['serve_worst'])})",
-            found["bulk"]["serve_p95"] <= 0.02,
-        ),
+        lambda found: (_times(found["bulk"], "serve_"), found["bulk"]["serve_p95"] <= 0.02),
     ),
     (
         lambda found: "from a started server to the first item on the screen, worst of {times}".format(

@@ -304,8 +304,12 @@ def test_wrong_answers_on_gold_pause_an_annotator_until_somebody_looked() -> Non
         assert "gold" not in pause.reason
         assert here.desk.annotators()[0].paused == "0 of 3 gold items right, under pause_below=0.6"
         here.desk.resume("ann")
-        more = here.work("ann", 4, "second")
-        assert sum(number_of(task) > 1000 for task in more) == 2, "what was forgiven does not count again"
+        # what was forgiven does not count again: two more wrong ones are fewer than three
+        while wrong < 5:
+            task = here.ask("ann")
+            here.prefer("ann", task, "second")
+            wrong += number_of(task) > 1000
+        here.ask("ann")
 
 
 def test_nobody_is_served_who_was_not_let_in() -> None:

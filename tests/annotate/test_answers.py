@@ -36,6 +36,17 @@ def test_a_retry_is_the_same_answer() -> None:
         assert _revisions(here) == [("left", 1, "k1")]
 
 
+def test_an_exchange_is_an_answer_and_the_next_item() -> None:
+    with office(items=2) as here:
+        here.enrol("ann")
+        task = here.ask("ann")
+        receipt, following = here.desk.exchange("ann", Answer(task.assignment, "k1", "left"))
+        assert receipt == Receipt(task.assignment, 1)
+        assert following == here.ask("ann") != task
+        assert here.desk.exchange("ann", Answer(task.assignment, "k1", "left")) == (receipt, following)
+        assert _revisions(here) == [("left", 1, "k1")]
+
+
 def test_another_content_is_a_new_revision() -> None:
     with office(items=2) as here:
         here.enrol("ann")
@@ -257,14 +268,13 @@ def test_items_are_added_once_and_refusals_are_counted() -> None:
         swapped = type(swapped)(**{**vars(swapped), "replies": swapped.replies[::-1]})
         same = type(swapped)(**{**vars(pair(9)), "replies": (pair(9).replies[0],) * 2})
         empty = type(swapped)(**{**vars(pair(9)), "prompt": ()})
-        found = here.desk.add_items([pair(4), pair(4), pair(1), swapped, same, empty, pair(5)])
-        assert (found.added, dict(found.refused)) == (
-            2,
-            {"duplicate": 3, "empty_prompt": 1, "same_replies": 1},
-        )
-        assert here.desk.status().items == {"ordinary": 5, "gold": 0, "attention": 0}
+        odd, long = pair(6, pair_id="a\0b"), pair(7, pair_id="x" * 300)
+        found = here.desk.add_items([pair(4), pair(4), pair(1), swapped, same, empty, odd, long, pair(5)])
+        assert found.added == 3
+        assert found.refused == {"bad_id": 1, "duplicate": 3, "empty_prompt": 1, "same_replies": 1}
+        assert here.desk.status().items == {"ordinary": 6, "gold": 0, "attention": 0}
         imports = [event.details for event in here.desk.events() if event.what == "imported"]
-        assert [event["added"] for event in imports] == [3, 0, 2]
+        assert [event["added"] for event in imports] == [3, 0, 3]
 
 
 def test_pairs_that_nobody_has_judged_are_items_but_never_gold() -> None:
