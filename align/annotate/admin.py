@@ -16,6 +16,7 @@ from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from starlette.responses import RedirectResponse, Response
 
 from align.annotate import exports, plots
+from align.annotate.answers import LOOKED_AT
 from align.annotate.look import look
 from align.annotate.report import Missing, Report
 from align.annotate.types import Event, Imported, Kind
@@ -47,7 +48,6 @@ MOST_LINES = 200
 """Flags and events that a page shows, at most."""
 SKEWED = 0.7
 """Share of one side among the votes for either beyond which the overview explains a low kappa."""
-PAUSED_ALONE = "Your work is being looked at: please come back later."
 
 Text = Annotated[str, Form(max_length=300)]
 
@@ -109,7 +109,7 @@ def study_link(request: Request) -> Response:
 @router.post("/pause")
 def pause(request: Request, annotator: Text = "", reason: Text = "") -> Response:
     """Serves nothing more to one annotator, or without one to anybody."""
-    request.app.state.desk.pause(reason.strip() or PAUSED_ALONE, annotator or None)
+    request.app.state.desk.pause(reason.strip() or LOOKED_AT, annotator or None)
     return _changed(request)
 
 

@@ -15,6 +15,7 @@ from served import Place, pairs
 from starlette.testclient import TestClient
 
 from align.annotate import admin, exports
+from align.annotate.answers import LOOKED_AT
 from align.annotate.items import CHUNK
 from align.annotate.settings import AllocationSettings
 from align.annotate.types import Answer, Finished, Paused, Task
@@ -187,8 +188,8 @@ def test_pause_and_resume(place: Place) -> None:
     page = post(boss, "pause", annotator=anna)
     assert page.url.path == "/admin/people"
     assert "Resume</button>" in page.text
-    assert place.desk.serve(anna) == Paused(admin.PAUSED_ALONE)
-    assert place.desk.annotators()[0].paused == admin.PAUSED_ALONE
+    assert place.desk.serve(anna) == Paused(LOOKED_AT)
+    assert place.desk.annotators()[0].paused == LOOKED_AT
     post(boss, "resume", annotator=anna)
     assert isinstance(place.desk.serve(anna), Task)
     assert "Lunch" in post(boss, "pause", reason="Lunch").text
