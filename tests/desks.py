@@ -21,8 +21,7 @@ MEMORY = Path("/dev/shm")
 
 @dataclass
 class Clock:
-    """Seconds since 1970, as a test wants them; each look takes a millisecond, so that answers have an
-    order."""
+    """Seconds since 1970 as a test wants them; a look takes a millisecond, so that answers have an order."""
 
     now: float = START
 

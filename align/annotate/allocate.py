@@ -99,8 +99,7 @@ def _said_by(who: int) -> Select[Any]:
 
 
 def _of(who: Row[Any], state: str) -> Select[Any]:
-    """An annotator's assignments in a state, the oldest first: after an undo, it comes before what was
-    open."""
+    """An annotator's assignments in a state, the oldest first: what an undo opened comes before the rest."""
     return (
         select(assignments)
         .where(assignments.c.annotator == who.id, assignments.c.state == state)

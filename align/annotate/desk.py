@@ -72,7 +72,7 @@ class Desk:
         self._clock = clock
         self._open = tell.OpenItems()
         try:
-            secret = self.database.write(lambda connection: self._begin(connection))
+            secret: str = self.database.write(lambda connection: fact(connection, "secret"))
             self._project = Project(settings, secret, strength_of, guideline)
             self.database.write(self._follow_settings)
             if settings.attention_share:
@@ -213,17 +213,12 @@ class Desk:
         return write_records(folder, self.export())
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """A connection that sees one state of the database, for tables of other files; it waits for
-        nobody."""
+        """A connection that sees one state of the database, for tables of other files; it waits for none."""
         return self.database.reading()
 
     def write_in(self, job: Callable[[Connection], T]) -> T:
         """Runs a job in the one writer's next transaction; returns what it returned, once that is on disk."""
         return self.database.write(job)
-
-    def _begin(self, connection: Connection) -> str:
-        secret: str = fact(connection, "secret")
-        return secret
 
     def _follow_settings(self, connection: Connection) -> None:
         """Keeps a snapshot of the settings; where they have changed, holds every item against them."""

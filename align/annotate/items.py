@@ -1,5 +1,4 @@
-"""Items: from records and candidate pairs, with what was judged before hidden; and the attention checks that
-come with the app."""
+"""Items, from records and candidate pairs: what was judged before is hidden. Attention checks come along."""
 
 from __future__ import annotations
 
@@ -43,8 +42,7 @@ def add(
     project: Project,
     clock: Callable[[], float],
 ) -> Imported:
-    """Adds pairs as items, a chunk a transaction; those whose pair is there already are refused and
-    counted."""
+    """Adds pairs as items, a chunk a transaction; those that are there already are refused and counted."""
     refused: Counter[str] = Counter()
     added = 0
     rows = _rows(pairs, kind, project, refused)

@@ -112,8 +112,7 @@ revisions = Table(
     UniqueConstraint("assignment", "number"),
     UniqueConstraint("assignment", "key"),
 )
-"""What was said, as it was said (left, right, tie, both_bad, skip) or ``undone``; never changed, never
-deleted."""
+"""What was said, as it was said (left, right, tie, both_bad, skip) or ``undone``: only ever added to."""
 
 events = Table(
     "events",

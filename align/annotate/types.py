@@ -28,8 +28,7 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True)
 class Task:
-    """One item as one annotator sees it: nothing in it tells which reply was first, or what the item is
-    for."""
+    """One item as one annotator sees it: nothing tells which reply was first, or what the item is for."""
 
     assignment: str
     """Opaque and random; what an ``Answer`` refers to."""
@@ -193,7 +192,7 @@ class Event:
 
     at: str
     what: str
-    """``imported``, ``paused``, ``resumed``, ``enrolled``, ``warned``, ``settings``."""
+    """``imported``, ``enrolled``, ``paused``, ``resumed``, ``settings``."""
     annotator: str | None
     details: Mapping[str, object]
 

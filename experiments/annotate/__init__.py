@@ -1,2 +1,1 @@
-"""What the desk promises, measured: no answer lost, none twice, soon enough. ``python -m
-experiments.annotate``."""
+"""What the desk promises, measured: no answer lost, none twice, soon enough."""

@@ -13,8 +13,7 @@ TIMEOUT = 30.0
 
 @dataclass
 class Browser:
-    """Asks and answers. ``OSError`` or ``HTTPException``: the line was cut, and nobody knows what was
-    kept."""
+    """Asks and answers. ``OSError`` or ``HTTPException``: the line was cut; nobody knows what was kept."""
 
     port: int
     link: str

@@ -1,5 +1,4 @@
-"""Answers under kills: many people answer, the server is killed again and again, and what was acknowledged is
-there."""
+"""Many people answer while the server is killed again and again: what was acknowledged must be there."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import math
 import random
 import threading
 import time
@@ -99,4 +100,4 @@ def _work(
 
 def _share(values: list[float], share: float) -> float:
     """The smallest value that this share of the sorted values does not exceed."""
-    return values[max(0, -(-int(share * len(values) * 1000) // 1000) - 1)]
+    return values[max(0, math.ceil(share * len(values)) - 1)]

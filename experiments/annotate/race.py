@@ -1,5 +1,4 @@
-"""Many annotators at few items, each answer sent several times at once: nobody's counts twice, no item has
-one too many."""
+"""Many annotators at few items, each answer sent several times at once: none may count twice."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The database: on disk before anybody hears of it, nobody's failure anybody else's, read beside the
-writer."""
+"""The database: on disk before anybody hears of it, one's failure not another's, read beside the writer."""
 
 from __future__ import annotations
 

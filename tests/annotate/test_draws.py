@@ -21,8 +21,10 @@ def test_the_sides_are_balanced_at_every_point(annotator: str, count: int) -> No
 
 
 def test_nobody_can_tell_the_next_side() -> None:
-    """Over 400 annotators each place in a block is a fair coin (four standard deviations), and a side follows
-    its own kind as often as blocks of two and two say: one time in three within a block."""
+    """Over 400 annotators each place in a block is a fair coin (four standard deviations).
+
+    And a side follows its own kind one time in three within a block: of the three that are left, one is alike.
+    """
     names = [f"annotator {number}" for number in range(400)]
     sides = [[first_left(SECRET, name, number) for number in range(1, 5)] for name in names]
     for place in range(4):

@@ -9,7 +9,8 @@ from experiments.annotate.table import MARKS, splice, table
 
 FINE: dict[str, Any] = {
     "kills": {
-        "kills": 20, "clients": 50, "acknowledged": 1234, "lost": 0, "doubled": 0, "crowded": 0, "failures": [],
+        "kills": 20, "clients": 50, "acknowledged": 1234,
+        "lost": 0, "doubled": 0, "crowded": 0, "failures": [],
     },
     "race": {
         "annotators": 200, "items": 10, "overlap": 3, "sent": 90, "kept": 30,
@@ -45,7 +46,8 @@ def test_the_table_has_a_column_a_database() -> None:
 
 def test_each_figure_that_misses_says_so() -> None:
     misses = [
-        ("kills", "lost", 1), ("kills", "doubled", 1), ("kills", "crowded", 1), ("kills", "failures", ["500"]),
+        ("kills", "lost", 1), ("kills", "doubled", 1), ("kills", "crowded", 1),
+        ("kills", "failures", ["500"]),
         ("race", "doubled", 1), ("race", "answers_per_item", {3: 9, 4: 1}),
         ("race", "answers_per_item", {2: 10}),
         ("load", "errors", 1), ("load", "p95", 0.251), ("bulk", "import_seconds", 61.0),
