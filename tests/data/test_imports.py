@@ -284,13 +284,18 @@ def test_whatever_stands_in_a_row_it_is_read_or_refused(name, file, values, tmp_
 
 @pytest.mark.realdata
 def test_the_real_annotations(shared_data, tmp_path):
-    """805 judgements: 761 for the second, 32 for the first, 12 draws coded 0; 785 of the judged replies of
-    text_davinci_003 are others than those of its outputs file, so no label may go to them."""
+    """761 for the second, 32 for the first, 12 draws coded 0, which are of equal replies.
+
+    Of the 805 judged replies of text_davinci_003, 785 are others than those of its outputs file: no label may
+    go to them.
+    """
     folder = shared_data / "alpaca_eval"
     found, refused = read("alpaca_eval_annotations", tmp_path, folder / "gpt4" / "annotations.json")
     counts = {word: sum(record.preferred == word for record in found) for word in ("first", "second", "tie")}
     assert counts == {"first": 32, "second": 761, "tie": 12}
     assert refused == []
+    ties = [record for record in found if record.preferred == "tie"]
+    assert all(record.replies[0].text == record.replies[1].text for record in ties)
     raw = json.loads((folder / "gpt4" / "annotations.json").read_text())
     assert [[reply.text for reply in record.replies] for record in found] == [
         [row["output_1"], row["output_2"]] for row in raw

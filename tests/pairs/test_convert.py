@@ -273,6 +273,17 @@ def test_records_of_another_source_keep_their_place_and_come_back(tmp_path):
     assert first["judge"]["name"] == "gold"
 
 
+def test_the_datas_own_split_is_lost_in_one_file(tmp_path):
+    for name in ("train", "test"):
+        row = {"prompt": name, "chosen": "Blue.", "rejected": "Green."}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    own = settings("preference", path=str(tmp_path), test_split="test")
+    done, _ = convert(own, "trl_standard", tmp_path / "out")
+    assert (done.rows, done.lost["own_split"]) == (2, 2)
+    one, _ = convert(settings("preference", path=str(tmp_path)), "trl_standard", tmp_path / "one")
+    assert (one.rows, "own_split" in one.lost) == (1, False)
+
+
 def test_demonstrations_and_labelled_replies_are_converted_too(tmp_path):
     rows = [{"prompt": "Sky?", "completion": one, "label": one == "Blue."} for one in ("Blue.", "Red.")]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
