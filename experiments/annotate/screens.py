@@ -16,6 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from experiments.annotate.crowd import simulated
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PAIRS = HERE / "shown.jsonl"
@@ -87,6 +89,17 @@ def screenshots(to: Path) -> list[Path]:
                 page.screenshot(path=str(made[-1]))
                 page.context.close()
     return made
+
+
+def admin_screenshot(to: Path) -> Path:
+    """The admin's overview of a simulated study; returns the file."""
+    to.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="align-annotate-") as at, simulated(Path(at)) as link:
+        with _browser() as browser:
+            page = browser.new_context(**DESKTOP).new_page()
+            page.goto(link)
+            page.screenshot(path=str(to / "admin.png"), full_page=True)
+    return to / "admin.png"
 
 
 def _work(page: Any) -> None:
