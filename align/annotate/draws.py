@@ -15,6 +15,9 @@ BLOCK = 4
 """Items within which as many replies stand on the left as on the right: at no point is the left share of the
 first replies more than one item from a half."""
 
+FINEST = 1_000_000
+"""A share of less than one in so many is none."""
+
 
 def first_left(secret: str, annotator: str, number: int) -> bool:
     """Whether the first reply stands on the left in this annotator's item of this number (from 1)."""
@@ -29,7 +32,7 @@ def window(share: float, number: int) -> tuple[int, int]:
 
     Windows of a share that divides nothing evenly differ by one in length, and hold it exactly over time.
     """
-    exact = Fraction(share).limit_denominator(1_000_000)
+    exact = Fraction(share).limit_denominator(FINEST)
     place = (number - 1) * exact.numerator // exact.denominator
     ends = [-(-which * exact.denominator // exact.numerator) for which in (place, place + 1)]
     return ends[0] + 1, ends[1]
@@ -43,7 +46,7 @@ def is_due(secret: str, annotator: str, what: str, share: float, number: int, la
     could not be given there (another was due) is given later in its window, or not at all: never two for one
     window.
     """
-    if share <= 0:
+    if share < 1 / FINEST:
         return False
     first, final = window(share, number)
     place = _draw(secret, annotator, what, first).randint(first, final)

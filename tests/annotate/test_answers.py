@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import asdict
+from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from desks import START, Office, number_of, office, pair
+from desks import START, Office, number_of, office, open_desk, pair
 
 from align.annotate.types import Answer, Choice, Receipt
 from align.config import build
@@ -34,6 +35,20 @@ def test_a_retry_is_the_same_answer() -> None:
         # a double click: another key, the same content
         assert here.desk.submit("ann", Answer(task.assignment, "k2", "left", seconds=3.1)) == receipt
         assert _revisions(here) == [("left", 1, "k1")]
+
+
+def test_a_retry_is_known_by_another_process_and_after_a_restart() -> None:
+    with office(items=2) as here:
+        here.enrol("ann")
+        answer = Answer(here.ask("ann").assignment, "k1", "left")
+        with closing(open_desk(here.path, here.clock)) as other:
+            receipt = other.submit("ann", answer)
+        assert here.desk.submit("ann", answer) == receipt
+        here.desk.close()
+        here.desk = open_desk(here.path, here.clock)
+        assert here.desk.submit("ann", answer) == receipt
+        assert here.desk.submit("ann", replace(answer, key="k2")) == receipt
+        assert len(_revisions(here)) == 1
 
 
 def test_an_exchange_is_an_answer_and_the_next_item() -> None:

@@ -63,7 +63,8 @@ def test_a_check_that_had_to_wait_comes_later_in_its_window() -> None:
     due = [number for number in range(1, 11) if is_due(SECRET, "anna", "gold", 0.1, number, 0)]
     assert due == list(range(due[0], 11))
     assert not is_due(SECRET, "anna", "gold", 0.1, 10, last=1)
-    assert not any(is_due(SECRET, "anna", "gold", 0.0, number, 0) for number in range(1, 100))
+    for nothing in (0.0, 1e-9):
+        assert not any(is_due(SECRET, "anna", "gold", nothing, number, 0) for number in range(1, 100))
 
 
 def test_what_is_due_is_drawn_anew_for_each_person_and_kind() -> None:
