@@ -12,15 +12,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, File, Form, Request, UploadFile
+from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from starlette.responses import RedirectResponse, Response
 
 from align.annotate import exports, plots
+from align.annotate.answers import LOOKED_AT
+from align.annotate.look import look
 from align.annotate.report import Missing, Report
 from align.annotate.types import Event, Imported, Kind
 from align.annotate.uploads import read_items
 from align.annotate.views import message, page, templates
 from align.errors import Refused
+from align.pairs.exports import FORMATS
 from align.types import Result
 
 router = APIRouter(prefix="/admin")
@@ -45,7 +48,6 @@ MOST_LINES = 200
 """Flags and events that a page shows, at most."""
 SKEWED = 0.7
 """Share of one side among the votes for either beyond which the overview explains a low kappa."""
-PAUSED_ALONE = "Your work is being looked at: please come back later."
 
 Text = Annotated[str, Form(max_length=300)]
 
@@ -107,7 +109,7 @@ def study_link(request: Request) -> Response:
 @router.post("/pause")
 def pause(request: Request, annotator: Text = "", reason: Text = "") -> Response:
     """Serves nothing more to one annotator, or without one to anybody."""
-    request.app.state.desk.pause(reason.strip() or PAUSED_ALONE, annotator or None)
+    request.app.state.desk.pause(reason.strip() or LOOKED_AT, annotator or None)
     return _changed(request)
 
 
@@ -151,11 +153,35 @@ def take(
     return _data(request, imported)
 
 
+@router.get("/items/{pair_id}")
+def item(request: Request, pair_id: str) -> Response:
+    """One item with all that was said of it."""
+    kept = request.app.state.reports.newest()
+    with request.app.state.desk.database.reading() as connection:
+        seen = look(connection, pair_id, kept.votes)
+    if seen is None:
+        return message(request, "Nothing here", "There is no such item.", 404)
+    return page(request, "admin_item.html", here="/admin/items", seen=seen, names=_names(request))
+
+
+@router.get("/export/converted.zip")
+def converted(
+    request: Request,
+    form: Annotated[str, Query(alias="format")],
+    votes: Literal["each", "majority", "reliable"] = "majority",
+    ties: Literal["drop", "half", "both"] = "drop",
+) -> Response:
+    """The votes in a format that others train on, with what that loses."""
+    if form not in FORMATS:
+        return message(request, "Nothing here", "There is no such format.", 404)
+    return exports.converted(request.app.state.desk, form, votes, ties)
+
+
 @router.get("/export/{name}")
 def export(request: Request, name: str) -> Response:
-    """A file to take home."""
+    """The votes as they are, or the numbers."""
     found = exports.export(name, request.app.state.desk, request.app.state.reports)
-    return found or message(request, "Nothing here", "There is no such format.", 404)
+    return found or message(request, "Nothing here", "There is no such file.", 404)
 
 
 def drawings(report: Report) -> dict[str, Any]:
@@ -203,7 +229,8 @@ def _data(request: Request, imported: Imported | None = None) -> Response:
         events=kept.events,
         details=_details,
         names=_names(request),
-        exports=exports.FORMATS,
+        exports=exports.OWN,
+        formats=list(FORMATS),
         left_out=exports.left_out_in_words(request.app.state.desk.left_out()),
         imported=imported,
         most=MOST_LINES,

@@ -110,16 +110,17 @@ def times(seconds: Sequence[float]) -> Times | None:
 
 def warnings(one: Consistency, settings: AllocationSettings) -> tuple[str, ...]:
     """What of an annotator lies beyond the thresholds of the settings, in words."""
-    enough, found = settings.judged_after, []
-    for share, limit, what in (
-        (one.gold, settings.warn_below, "right on gold items"),
-        (one.repeats, settings.repeats_below, "the same answer to repeated items"),
-    ):
-        if share is not None and share.n >= enough and share.value < limit:
-            found.append(f"{_percent(share.value)} {what} (of {share.n}), below {_percent(limit)}")
+    found = _too_low(one.gold, settings.warn_below, "right on gold items", settings.judged_after)
     failed = 0 if one.attention is None else round(one.attention.n * (1 - one.attention.value))
     if one.attention is not None and failed:
         found.append(f"{failed} of {one.attention.n} attention checks failed")
+    return (*found, *habits(one, settings))
+
+
+def habits(one: Consistency, settings: AllocationSettings) -> tuple[str, ...]:
+    """Those of the warnings that rest on no known answer: repeats, sides, haste."""
+    enough = settings.judged_after
+    found = _too_low(one.repeats, settings.repeats_below, "the same answer to repeated items", enough)
     if settings.left_beyond and one.left is not None and _lies_beyond(one.left, settings.left_beyond):
         found.append(
             f"left in {_percent(one.left.value)} of {one.left.n} choices; its interval lies beyond "
@@ -188,6 +189,12 @@ def _percent(share: float) -> str:
 
 def _left(vote: Vote) -> bool | None:
     return None if vote.kind == "attention" else vote.left_chosen()
+
+
+def _too_low(share: Result | None, limit: float, what: str, enough: int) -> list[str]:
+    if share is None or share.n < enough or share.value >= limit:
+        return []
+    return [f"{_percent(share.value)} {what} (of {share.n}), below {_percent(limit)}"]
 
 
 def _lies_beyond(left: Result, distance: float) -> bool:

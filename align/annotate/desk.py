@@ -157,16 +157,18 @@ class Desk:
         """
         return add(self.database.write, pairs, kind, self._project, self._clock)
 
-    def pause(self, reason: str, annotator: str | None = None) -> None:
+    def pause(
+        self, reason: str, annotator: str | None = None, *, why: str | None = None, by: str = "admin"
+    ) -> None:
         """Serves nothing more to one annotator, or to anybody; what is open may still be answered.
 
-        The reason is shown to whom it concerns.
+        The reason is shown to whom it concerns; ``why`` (the reason, unless given) only to admins.
         """
-        self._set_pause({"reason": reason, "why": reason}, annotator)
+        self._set_pause({"reason": reason, "why": why or reason}, annotator, by)
 
     def resume(self, annotator: str | None = None) -> None:
         """Takes a pause back. Checks that the annotator failed before do not count towards the next."""
-        self._set_pause(None, annotator)
+        self._set_pause(None, annotator, "admin")
 
     def annotators(self) -> list[AnnotatorStatus]:
         """Everybody, in the order of enrolment."""
@@ -237,9 +239,9 @@ class Desk:
         if not self.status().items["attention"]:
             self.add_items(attention_checks(), "attention")
 
-    def _set_pause(self, pause: dict[str, str] | None, name: str | None) -> None:
+    def _set_pause(self, pause: dict[str, str] | None, name: str | None, by: str) -> None:
         what = "resumed" if pause is None else "paused"
-        details = {"by": "admin", **(pause or {})}
+        details = {"by": by, **(pause or {})}
 
         def job(connection: Connection) -> None:
             if name is None:

@@ -8,28 +8,33 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from starlette.responses import Response, StreamingResponse
 
+from align import registry
 from align.annotate.consistency import Consistency
 from align.annotate.desk import Desk
 from align.annotate.report import Missing, Person
 from align.annotate.snapshot import Kept, Reports
 from align.annotate.types import LeftOut
-from align.pairs.records import MANIFEST, RECORDS, to_line, write_records
+from align.errors import DataError, Refused
+from align.pairs.convert import convert
+from align.pairs.records import to_line, write_records
+from align.settings import DatasetSettings
 
-FORMATS = {
+OWN = {
     "records.zip": "the votes and their manifest: unpack it for dataset=records dataset.path=FOLDER",
     "records.jsonl": "the votes alone, one record a line",
     "records-with-checks.jsonl": "with gold items, attention checks, repeats and late answers, each marked",
     "statistics.json": "the numbers of these pages, with their intervals",
 }
+"""Files that lose nothing: what ``stage=convert`` makes of them is made by ``converted``."""
 _CHUNK = 1 << 18
 
 
 def export(name: str, desk: Desk, reports: Reports) -> Response | None:
-    """A file of ``FORMATS`` as a download; None where there is none of this name.
+    """A file of ``OWN`` as a download; None where there is none of this name.
 
     Records are first written aside, in one read of the database: a slow line at the other end then holds no
     old state of it.
@@ -44,6 +49,33 @@ def export(name: str, desk: Desk, reports: Reports) -> Response | None:
         text = json.dumps(statistics(reports.newest()), indent=2, ensure_ascii=False, allow_nan=False)
         return Response(text + "\n", media_type="application/json", headers=attached(name))
     return None
+
+
+def converted(
+    desk: Desk,
+    form: str,
+    votes: Literal["each", "majority", "reliable"],
+    ties: Literal["drop", "half", "both"],
+) -> Response:
+    """What ``stage=convert`` writes of the votes in a format, zipped: the rows, and what they have lost.
+
+    Raises:
+        Refused: ``nothing_to_convert``.
+    """
+
+    def write(file: IO[bytes]) -> None:
+        with tempfile.TemporaryDirectory() as place:
+            folder, out = Path(place) / "records", Path(place) / "out"
+            write_records(folder, desk.export())
+            source = registry.component("dataset", "records")(str(folder))
+            dataset = DatasetSettings(source, votes=votes, ties=ties)
+            try:
+                convert(dataset, form, out)
+            except DataError as error:
+                raise Refused("nothing_to_convert", "no vote makes a row of this format yet") from error
+            _pack(file, out, form)
+
+    return _sent(f"{form}.zip", write, "application/zip")
 
 
 def attached(name: str) -> dict[str, str]:
@@ -97,8 +129,13 @@ def _sent(name: str, write: Callable[[IO[bytes]], object], media_type: str) -> R
 
 
 def _zipped(desk: Desk, file: IO[bytes]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        write_records(Path(folder), desk.export())
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
-            for name in (RECORDS, MANIFEST):
-                packed.write(Path(folder) / name, f"records/{name}")
+    with tempfile.TemporaryDirectory() as place:
+        write_records(Path(place), desk.export())
+        _pack(file, Path(place), "records")
+
+
+def _pack(file: IO[bytes], folder: Path, name: str) -> None:
+    """The files of a folder, in one of that name."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted(folder.iterdir()):
+            packed.write(path, f"{name}/{path.name}")

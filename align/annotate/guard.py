@@ -40,7 +40,6 @@ HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    # links hold tokens; no-referrer would make browsers send forms with Origin: null
     # links hold tokens; under no-referrer browsers would send forms with "Origin: null"
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",

@@ -90,6 +90,9 @@ class AllocationSettings:
     admin page warns; 0 never does."""
     repeats_below: Share = 0.0
     """Share of repeated items with the same answer below which the admin page warns; 0 never does."""
+    pause_beyond: bool = False
+    """Whether ``too_fast_seconds``, ``left_beyond`` and ``repeats_below`` pause an annotator (once; an admin
+    resumes), and not only warn."""
 
     def __post_init__(self) -> None:
         if self.gold_share and self.gold is None:

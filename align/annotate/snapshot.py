@@ -12,7 +12,7 @@ from align.annotate import tell
 from align.annotate.database import Database
 from align.annotate.report import Report, build
 from align.annotate.settings import AllocationSettings
-from align.annotate.types import Event
+from align.annotate.types import Event, Vote
 
 LEAST_AGE = 3.0
 """Seconds for which a report is shown again whatever has come in since."""
@@ -22,9 +22,10 @@ REST = 4.0
 
 @dataclass(frozen=True)
 class Kept:
-    """A report and what happened, as they stood at one moment."""
+    """A report, what it rests on and what happened, as they stood at one moment."""
 
     report: Report
+    votes: tuple[Vote, ...]
     events: tuple[Event, ...]
     """Newest first."""
     made_at: datetime
@@ -57,11 +58,11 @@ class Reports:
                 version = tell.version(connection)
                 if self._kept is not None and self._kept.version == version:
                     return self._kept
-                votes = list(tell.votes(connection))
+                votes = tuple(tell.votes(connection))
                 everybody, status = tell.everybody(connection), tell.status(connection)
                 events = tuple(reversed(tell.happened(connection)))
             report = build(votes, everybody, status, self._settings)
-            self._kept = Kept(report, events, datetime.now(UTC), version)
+            self._kept = Kept(report, votes, events, datetime.now(UTC), version)
             took = self._clock() - started
             self._good_until = self._clock() + max(LEAST_AGE, REST * took)
             return self._kept

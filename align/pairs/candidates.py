@@ -76,7 +76,7 @@ def read_candidates(folder: Path) -> Iterator[CandidatePair]:
     with (folder / CANDIDATES).open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                yield _candidate_from(json.loads(line))
+                yield candidate_from(json.loads(line))
             except (ValueError, BadRow) as error:
                 raise DataError(f"{folder / CANDIDATES}:{number}: {error}") from error
 
@@ -88,7 +88,8 @@ def _line(candidate: CandidatePair) -> bytes:
     return encoded({**values_of(judged(candidate, "tie", _NOBODY)), **dict.fromkeys(JUDGEMENT)})
 
 
-def _candidate_from(values: Mapping[str, Any]) -> CandidatePair:
+def candidate_from(values: Mapping[str, Any]) -> CandidatePair:
+    """The candidate of a line's values. Raises ``BadRow``: it is judged, or no record's line."""
     if any(values.get(name) is not None for name in JUDGEMENT):
         raise BadRow("judged", "a record, and no candidate: read it with dataset=records")
     blank = {"kind": _NOBODY.kind, "name": _NOBODY.name}

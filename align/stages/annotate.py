@@ -40,7 +40,9 @@ class Annotate:
         from align.annotate.keeping import records_written
         from align.annotate.seals import Seals, study_key
         from align.annotate.server import listen, origins, serve
+        from align.annotate.snapshot import Reports
         from align.annotate.study import Study, read_guidelines
+        from align.annotate.watch import watched
         from align.stages._annotate import close_study, fill, invite
 
         settings = self.annotate
@@ -61,7 +63,7 @@ class Annotate:
             accounts = Accounts(desk, seals)
             app = build_app(desk, accounts, seals, study, addresses)
             invite(accounts, settings, addresses[0])
-            with records_written(desk, run.directory):
+            with records_written(desk, run.directory), watched(desk, Reports(desk.database, desk.settings)):
                 end = serve(app, listening, settings)
             close_study(run, desk)
         finally:

@@ -23,7 +23,7 @@ from experiments.annotate.kills import survive
 from experiments.annotate.load import load
 from experiments.annotate.postgres import private_postgres, programs
 from experiments.annotate.race import race
-from experiments.annotate.screens import appearance, screenshots
+from experiments.annotate.screens import admin_screenshot, appearance, screenshots
 from experiments.annotate.table import splice, table
 
 HERE = Path(__file__).resolve().parent
@@ -41,10 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--seconds", type=float, default=60.0, help="of answers at ten a second")
     add("--items", type=int, default=100_000, help="that are imported")
     add("--out", default=str(HERE), help="where README.md and results.json lie")
-    add("--screenshots", action="store_true", help="only the pictures of the page, into the same folder")
+    add("--screenshots", action="store_true", help="only the pictures of the pages, into the same folder")
     options = parser.parse_args(argv)
     if options.screenshots:
-        print(*screenshots(Path(options.out)), sep="\n")
+        print(*screenshots(Path(options.out)), admin_screenshot(Path(options.out)), sep="\n")
         return 0
     if "postgresql" in options.databases and programs() is None:
         parser.error("PostgreSQL is not installed: --databases sqlite")

@@ -16,6 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from experiments.annotate.crowd import simulated
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PAIRS = HERE / "shown.jsonl"
@@ -48,24 +50,29 @@ class Appearance:
 
 
 def appearance(folder: Path, url: str, times: int) -> Appearance:
+    """In a browser of its own; see ``appearance_in``."""
+    with _browser() as browser:
+        return appearance_in(browser, folder, url, times)
+
+
+def appearance_in(browser: Any, folder: Path, url: str, times: int) -> Appearance:
     """Starts the command, opens the link that it prints, waits for the item; each time anew.
 
     The browser runs before, its cache is empty. Of ``url``, the first time makes the tables.
     """
     seconds: list[float] = []
-    with _browser() as browser:
-        for number in range(times):
-            page = browser.new_context(**DESKTOP).new_page()
-            requests: list[Any] = []
-            page.on("requestfinished", lambda request, to=requests: to.append(request))
-            with _study(folder / f"run{number}", f"annotate.database={url}") as links:
-                started = time.perf_counter()
-                page.goto(links[1])
-                page.wait_for_selector("#item:not([hidden])")
-                seconds.append(time.perf_counter() - started)
-                page.wait_for_load_state("networkidle")
-                size = sum(request.sizes()["responseBodySize"] for request in requests)
-                page.context.close()
+    for number in range(times):
+        page = browser.new_context(**DESKTOP).new_page()
+        requests: list[Any] = []
+        page.on("requestfinished", lambda request, to=requests: to.append(request))
+        with _study(folder / f"run{number}", f"annotate.database={url}") as links:
+            started = time.perf_counter()
+            page.goto(links[1])
+            page.wait_for_selector("#item:not([hidden])")
+            seconds.append(time.perf_counter() - started)
+            page.wait_for_load_state("networkidle")
+            size = sum(request.sizes()["responseBodySize"] for request in requests)
+            page.context.close()
     return Appearance(times, median(seconds), max(seconds), size, len(requests))
 
 
@@ -73,20 +80,37 @@ def screenshots(to: Path) -> list[Path]:
     """The page on a desktop in the light and on a phone in the dark; returns the files."""
     to.mkdir(parents=True, exist_ok=True)
     made = []
-    with tempfile.TemporaryDirectory(prefix="align-annotate-") as at, _browser() as browser:
-        words = (f"question.guidelines={HERE}/guidelines.txt", "question.criteria=[helpful,honest]")
-        with _study(Path(at) / "run", *words) as links:
-            for name, options in (("desktop", DESKTOP), ("phone", PHONE)):
-                page = browser.new_context(**options).new_page()
-                page.goto(links[1])
-                page.keyboard.press("Escape")
-                page.wait_for_selector("#item:not([hidden], .new)")
-                if name == "desktop":
-                    _work(page)
-                made.append(to / f"{name}.png")
-                page.screenshot(path=str(made[-1]))
-                page.context.close()
+    words = (f"question.guidelines={HERE}/guidelines.txt", "question.criteria=[helpful,honest]")
+    with (
+        tempfile.TemporaryDirectory(prefix="align-annotate-") as folder,
+        _browser() as browser,
+        _study(Path(folder) / "run", *words) as links,
+    ):
+        for name, options in (("desktop", DESKTOP), ("phone", PHONE)):
+            page = browser.new_context(**options).new_page()
+            page.goto(links[1])
+            page.keyboard.press("Escape")
+            page.wait_for_selector("#item:not([hidden], .new)")
+            if name == "desktop":
+                _work(page)
+            made.append(to / f"{name}.png")
+            page.screenshot(path=str(made[-1]))
+            page.context.close()
     return made
+
+
+def admin_screenshot(to: Path) -> Path:
+    """The admin's overview of a simulated study; returns the file."""
+    to.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="align-annotate-") as folder,
+        simulated(Path(folder)) as link,
+        _browser() as browser,
+    ):
+        page = browser.new_context(**DESKTOP).new_page()
+        page.goto(link)
+        page.screenshot(path=str(to / "admin.png"), full_page=True)
+    return to / "admin.png"
 
 
 def _work(page: Any) -> None:

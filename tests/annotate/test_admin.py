@@ -11,18 +11,21 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from annotate.served import Place, pairs
+from served import Place, pairs
 from starlette.testclient import TestClient
 
 from align.annotate import admin, exports
+from align.annotate.answers import LOOKED_AT
 from align.annotate.items import CHUNK
 from align.annotate.settings import AllocationSettings
 from align.annotate.types import Answer, Finished, Paused, Task
+from align.pairs.exports import FORMATS
 from align.pairs.records import read_records, to_line
 from align.types import PreferenceRecord
 
 XSS = "<script>alert('x')</script><img src=x onerror=alert(1)>\"'"
 GETS = ["/admin", "/admin/people", "/admin/data", "/admin/figures/left.svg", "/admin/export/records.jsonl"]
+GETS += ["/admin/items/PAIR", "/admin/export/converted.zip?format=unpaired"]
 POSTS = ["invite", "study-link", "pause", "resume", "close", "import"]
 
 
@@ -78,12 +81,14 @@ def test_every_route_is_tried() -> None:
     routes = {(method, route.path) for route in admin.router.routes for method in route.methods}  # type: ignore[attr-defined]
     known = {("GET", path) for path in ["/admin", "/admin/people", "/admin/data"]}
     known |= {("GET", "/admin/figures/{name}.svg"), ("GET", "/admin/export/{name}")}
+    known |= {("GET", "/admin/items/{pair_id}"), ("GET", "/admin/export/converted.zip")}
     assert routes == known | {("POST", f"/admin/{name}") for name in POSTS}
 
 
 @pytest.mark.parametrize("path", GETS)
 def test_only_admins_see_the_pages(place: Place, path: str) -> None:
     annotate(place, "anna")
+    path = path.replace("PAIR", next(place.desk.answers()).pair_id)
     assert enter(place, "anna", "annotator").get(path).status_code == 403
     stranger = TestClient(place.app(), base_url=place.origins()[0])
     assert stranger.get(path, follow_redirects=False).headers["location"] == "/login"
@@ -120,7 +125,8 @@ def test_texts_stay_texts(place: Place) -> None:
     place.desk.pause(XSS, eve)
     place.desk.pause(XSS)
     boss = enter(place)
-    for path in ["/admin", "/admin/people", "/admin/data"]:
+    item = f"/admin/items/{next(place.desk.answers()).pair_id}"
+    for path in ["/admin", "/admin/people", "/admin/data", item]:
         text = boss.get(path).text
         assert "<script>alert" not in text
         assert "<img" not in text
@@ -182,8 +188,8 @@ def test_pause_and_resume(place: Place) -> None:
     page = post(boss, "pause", annotator=anna)
     assert page.url.path == "/admin/people"
     assert "Resume</button>" in page.text
-    assert place.desk.serve(anna) == Paused(admin.PAUSED_ALONE)
-    assert place.desk.annotators()[0].paused == admin.PAUSED_ALONE
+    assert place.desk.serve(anna) == Paused(LOOKED_AT)
+    assert place.desk.annotators()[0].paused == LOOKED_AT
     post(boss, "resume", annotator=anna)
     assert isinstance(place.desk.serve(anna), Task)
     assert "Lunch" in post(boss, "pause", reason="Lunch").text
@@ -273,7 +279,7 @@ def test_exports_are_what_the_desk_says(place: Place, tmp_path: Path) -> None:
     )
     assert boss.get("/admin/export/passwords").status_code == 404
     shown = boss.get("/admin/data").text
-    assert all(f"/admin/export/{name}" in shown for name in exports.FORMATS)
+    assert all(f"/admin/export/{name}" in shown for name in exports.OWN)
     assert "odd" in shown
     assert "because" in shown
 
@@ -293,3 +299,40 @@ def test_who_is_done_is_done(place: Place) -> None:
     anna = annotate(place, "anna")
     enter(place).get("/admin")
     assert isinstance(place.desk.serve(anna), Finished)
+
+
+def test_what_others_train_on(place: Place) -> None:
+    """Each of 18 votes for a side makes two rows; three votes of two sides have a majority: six pairs."""
+    for name in ("anna", "ben", "cleo"):
+        annotate(place, name)
+    boss = enter(place)
+    for votes, rows in {"each": 36, "majority": 12}.items():
+        answer = boss.get(f"/admin/export/converted.zip?format=unpaired&votes={votes}")
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as packed:
+            lost = json.loads(packed.read("unpaired/lost.json"))["lost"]
+            assert len(packed.read("unpaired/unpaired.jsonl").splitlines()) == rows
+        assert "judge" in lost
+    assert boss.get("/admin/export/converted.zip?format=word").status_code == 404
+    assert boss.get("/admin/export/converted.zip?format=hh&votes=some").status_code == 422
+
+
+def test_every_format_is_offered_and_comes(place: Place) -> None:
+    annotate(place, "anna")
+    boss = enter(place)
+    shown = boss.get("/admin/data").text
+    for name in FORMATS:
+        assert f"<option>{name}</option>" in shown
+        answer = boss.get(f"/admin/export/converted.zip?format={name}")
+        # the prompts have a system turn, which a text prompt and a transcript cannot hold
+        assert answer.status_code == (400 if name in ("trl_standard", "hh") else 200), name
+
+
+def test_an_item_is_shown_with_all_that_was_said(place: Place) -> None:
+    annotate(place, "anna", flag="odd", reason="because")
+    boss = enter(place)
+    vote = next(place.desk.answers())
+    assert f'/admin/items/{vote.pair_id}"' in boss.get("/admin/data").text
+    text = boss.get(f"/admin/items/{vote.pair_id}").text
+    for expected in ("Question", "first of", "second of", "secret-model-one", "anna", "odd", "because"):
+        assert expected in text
+    assert boss.get("/admin/items/none").status_code == 404

@@ -469,3 +469,16 @@ def test_single_keys_can_be_switched_off(opened: Any) -> None:
     tab.page.keyboard.press("Enter")
     tab.moved(before)
     assert tab.place.said() == [("left", "", "")]
+
+
+def test_the_first_page_is_small_and_soon_there(chromium: Any, tmp_path: Path) -> None:
+    """Through the real command and an empty cache, as ``python -m experiments.annotate`` measures it.
+
+    Its second is not held here, where other tests share the cores.
+    """
+    from experiments.annotate.screens import appearance_in
+
+    found = appearance_in(chromium, tmp_path, f"sqlite:///{tmp_path}/a.sqlite", times=1)
+    assert found.requests == 5, "the link, the page, a stylesheet, a script, an icon"
+    assert 10_000 < found.bytes <= 50_000
+    assert 0 < found.worst < 10

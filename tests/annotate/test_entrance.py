@@ -211,7 +211,7 @@ def test_prolific_sends_somebody_and_pays_by_the_code(place: Place) -> None:
         last = client.post("/api/answer", json=answer, headers=headers).json()["next"]
     assert (last["state"], last["code"]) == ("finished", "C0DE-77")
     again = visitor(place)
-    again.get(path.replace("x1", "another-session"))
+    again.get(path.replace("SESSION_ID=x1", "SESSION_ID=another"))
     assert again.get("/api/task").json()["next"]["done"] == 2, "the same person in another session"
 
 

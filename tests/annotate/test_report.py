@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from annotate.made_votes import annotator, project, vote
+from made_votes import annotator, project, vote
 
 from align.annotate.consistency import consistencies, left_rate, times, warnings
 from align.annotate.report import Missing, agreement, build, matrix

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from annotate.served import pairs
+from served import pairs
 from sqlalchemy import Connection
 
 from align.annotate.desk import Desk
 from align.annotate.settings import AllocationSettings
 from align.annotate.snapshot import LEAST_AGE, Reports
 from align.annotate.types import Answer, Task
+from align.stages._annotate import results_of
 
 
 @pytest.fixture
@@ -68,3 +69,24 @@ def test_nobody_waits_for_a_report(desk: Desk) -> None:
         assert time.perf_counter() - started < 5
     reports.forget()
     assert reports.newest().report.status.votes == 1
+
+
+def test_the_stage_ends_with_the_same_numbers(tmp_path: Path) -> None:
+    """Ann and Ben say tie, then Ben skips: one of one pair agrees; kappa of ties is 0/0, left out."""
+    desk = Desk(tmp_path / "b.sqlite", AllocationSettings(overlap=2))
+    desk.add_items(pairs(2))
+    for name, choices in {"ann": ("tie", "tie"), "ben": ("tie", "skip")}.items():
+        desk.enrol(name)
+        for number, choice in enumerate(choices):
+            task = desk.serve(name)
+            assert isinstance(task, Task)
+            desk.submit(name, Answer(task.assignment, f"{number}", choice))  # type: ignore[arg-type]
+    found = {one.metric: (one.value, one.n) for one in results_of(desk, 3)}
+    desk.close()
+    assert found == {
+        "annotate/items": (2, 2),
+        "annotate/complete_items": (1, 1),
+        "annotate/judgements": (3, 3),
+        "annotate/annotators": (2, 2),
+        "annotate/percent_agreement": (1, 1),
+    }
