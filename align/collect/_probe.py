@@ -100,13 +100,11 @@ class Counts:
 
     def times(self, weights: Array) -> Array:
         """One margin a pair."""
-        products = self.values * weights[self.columns]
-        return np.bincount(self.rows, products, minlength=self.pairs)
+        return _summed(self.rows, self.values * weights[self.columns], self.pairs)
 
     def transposed_times(self, margins: Array) -> Array:
         """One sum a word."""
-        products = self.values * margins[self.rows]
-        return np.bincount(self.columns, products, minlength=len(self.vocabulary))
+        return _summed(self.columns, self.values * margins[self.rows], len(self.vocabulary))
 
 
 def probe(pairs: Sequence[PreferencePair], settings: ProbeSettings, label: str = "probe") -> Probe | None:
@@ -202,6 +200,10 @@ def fitted(counts: Counts, penalty: float, used: NDArray[np.bool_] | None = None
             size /= 2
         w = w - size * step
     return w
+
+
+def _summed(places: NDArray[np.int64], values: Array, size: int) -> Array:
+    return np.bincount(places, values, minlength=size).astype(np.float64)
 
 
 def _loss(counts: Counts, w: Array, weight: Array, penalty: float) -> float:
