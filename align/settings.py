@@ -281,6 +281,18 @@ class BestOfNSettings:
 
 
 @dataclass(frozen=True)
+class CollectionSettings:
+    """What ``stage=collect`` takes, and how it goes through it."""
+
+    limit: PositiveInt | None = 512
+    """Prompts (or pairs, or demonstrations, where a method starts from those) at most; none takes all."""
+    split: Literal["train", "validation", "test"] = "train"
+    """Split that they come from."""
+    chunk: PositiveInt = 32
+    """How many are worked on and written down together: what a kill loses at most."""
+
+
+@dataclass(frozen=True)
 class ShowSettings:
     """What ``stage=show`` prints."""
 

@@ -39,12 +39,23 @@ def records(dataset: DatasetSettings, report: DataReport) -> Iterator[Preference
         ConfigError: the dataset offers demonstrations.
         DataError: a missing file; bad rows under ``bad_rows=error``; no row that can be used.
     """
-    refuse_demonstrations(dataset)
-    for split, record, _ in _checked(dataset, report):
-        assert isinstance(record, PreferenceRecord)
+    for split, record in split_records(dataset, report):
         report.keep(split)
         yield record
     report.finish()
+
+
+def split_records(dataset: DatasetSettings, report: DataReport) -> Iterator[tuple[Split, PreferenceRecord]]:
+    """The same with the split of each, for whoever calls ``report.keep`` and ``report.finish``.
+
+    Raises:
+        ConfigError: the dataset offers demonstrations.
+        DataError: a missing file; bad rows under ``bad_rows=error``.
+    """
+    refuse_demonstrations(dataset)
+    for split, record, _ in _checked(dataset, report):
+        assert isinstance(record, PreferenceRecord)
+        yield split, record
 
 
 def texts(dataset: DatasetSettings) -> Iterator[str]:
