@@ -12,11 +12,10 @@ from align.config import Range
 from align.settings import Positive
 
 if TYPE_CHECKING:
-    from align.collect._bench import Bench, Draft, Truth
-    from align.collect._loop import Collected
+    from align.collect._bench import Bench, Candidates, Collected, Draft, Outcome, Truth
     from align.generation.pools import Pool
     from align.protocols import Collecting
-    from align.types import Candidates, Judge, Outcome, Prompt, Result
+    from align.types import Judge, Prompt, Result
 
 __all__ = ["BestOfN"]
 
@@ -88,8 +87,7 @@ class BestOfN:
 
     def outcome(self, prompt: Prompt, ranked: Sequence[Ranked], judge: Judge, rng: Random) -> Outcome:
         """One prompt's pair, or why there is none, from its finished replies in the order of drawing."""
-        from align.collect._bench import judged
-        from align.types import Abstained
+        from align.collect._bench import Abstained, judged
 
         if len(ranked) < 2:
             return Abstained("not_ended", f"{len(ranked)} of {self.n} replies ended by themselves")
@@ -159,9 +157,9 @@ class _Kept:
         return [(self._outcome(item.prompt, rng),) for item in given]
 
     def _outcome(self, prompt: Prompt, rng: Random) -> Outcome:
-        from align.collect._bench import Draft
+        from align.collect._bench import Abstained, Draft
         from align.generation.pools import chooser_of, finished_places
-        from align.types import Abstained, Reply
+        from align.types import Reply
 
         pool = self.pools.get(prompt)
         if pool is None:
