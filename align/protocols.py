@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from align.collect._bench import Bench, Truth
+    from align.collect._loop import Collected
     from align.run import Run
     from align.types import (
+        CandidatePair,
         Candidates,
         Outcome,
         PairLogps,
@@ -164,18 +166,26 @@ class Collector(Protocol):
 
 @runtime_checkable
 class Arranges(Protocol):
-    """A collector that looks at all its pairs once they are there: chooses among them, or orders them."""
+    """A collector that looks at all its pairs once they are there, to put them in order."""
 
     def arrange(self, records: Sequence[PreferenceRecord], seed: int) -> list[Outcome]:
         """The records in their final order, an ``Abstained`` for each that is left out; none is new."""
 
 
 @runtime_checkable
+class Chooses(Protocol):
+    """A collector that chooses among all its unjudged pairs once they are there."""
+
+    def choose(self, candidates: Sequence[CandidatePair], seed: int) -> list[Outcome]:
+        """The chosen ones in their final order, an ``Abstained`` for each of the others; none is new."""
+
+
+@runtime_checkable
 class Reports(Protocol):
     """A collector with results of its own: what theory says of its labels, say."""
 
-    def report(self, records: Sequence[PreferenceRecord], truth: Truth | None) -> list[Result]:
-        """Results over the records that are kept; ``truth`` where the dataset has one."""
+    def report(self, found: Collected, truth: Truth | None) -> list[Result]:
+        """Results over what is kept and what came to no pair; ``truth`` where the dataset has one."""
 
 
 class Stage(Protocol):

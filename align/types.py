@@ -128,6 +128,23 @@ class PreferenceRecord:
 
 
 @dataclass(frozen=True)
+class CandidatePair:
+    """Two replies that nobody has judged yet: a ``PreferenceRecord`` less its judgement."""
+
+    prompt: Prompt
+    replies: tuple[Reply, Reply]
+    method: str | None = None
+    """How the pair came about, or was chosen: a name of ``align/collect/``."""
+    prompt_id: str = ""
+    pair_id: str = ""
+    asked_at: str | None = None
+    template: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What else is known, as JSON values: why the pair was chosen."""
+    location: Location | None = None
+
+
+@dataclass(frozen=True)
 class Candidates:
     """What a collecting method starts from: a prompt, and the replies to it that are there already."""
 
@@ -145,8 +162,9 @@ class Abstained:
     detail: str = ""
 
 
-Outcome = PreferenceRecord | Abstained
-"""What a collecting method comes to: a judged pair, or none for a reason. Never a tie in silence."""
+Outcome = PreferenceRecord | CandidatePair | Abstained
+"""What a collecting method comes to: a judged pair, one for others to judge, or none for a reason. Never a
+tie in silence."""
 
 
 @dataclass(frozen=True)

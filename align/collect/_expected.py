@@ -21,6 +21,8 @@ def claimed(records: Sequence[PreferenceRecord], truth: Truth | None) -> list[Re
     Else ``labels/claimed_accuracy``, the mean of sigmoid(score difference): how often the reward would be
     right if its scores were Bradley-Terry's and it knew as much as it says.
     """
+    if not records:
+        return []
     if truth is not None and {record.judge.name for record in records} == {truth.source.reward}:
         return [Result("labels/expected_accuracy", 1.0, len(records), None, None, "exact")]
     claims = [1 / (1 + math.exp(-min(record.margin or 0.0, 700))) for record in records]

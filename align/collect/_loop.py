@@ -7,31 +7,39 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from align.collect._bench import named
 from align.collect._given import content
+from align.collect._lengths import kept_places
 from align.errors import AlignError, BadRow, CheckpointError
 from align.generation.chunks import in_chunks
+from align.pairs.candidates import candidate_from, candidate_line, judged, unjudged
 from align.pairs.check import check
 from align.pairs.records import record_from, to_line
-from align.protocols import Arranges
-from align.types import Abstained, Candidates, Outcome, PreferenceRecord
+from align.protocols import Arranges, Chooses
+from align.types import Abstained, CandidatePair, Candidates, Judge, Outcome, PreferenceRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from align.collect._lengths import LengthControl
     from align.protocols import Collecting, Collector
 
+Pair = TypeVar("Pair", PreferenceRecord, CandidatePair)
 Outcomes = tuple[Outcome, ...]
 
 
 @dataclass(frozen=True)
 class Collected:
-    """The records in their final order, and how often there was none, by reason."""
+    """The records, or the pairs that others are to judge, in their final order; and what came to neither."""
 
     records: list[PreferenceRecord]
+    candidates: list[CandidatePair]
     abstained: Counter[str]
+    """How often there was no pair, by reason."""
+    outcomes: list[Outcome]
+    """All that the method came to, before anything was arranged, chosen or left out."""
 
 
 def outcomes(
@@ -58,39 +66,68 @@ def outcomes(
     return in_chunks(path, given, chunk, seed, work, _line, _outcomes)
 
 
-def collected(collector: Collector, each: Sequence[Outcomes], seed: int) -> Collected:
-    """All outcomes as one set: arranged by the method, no pair twice, abstentions counted."""
-    abstained: Counter[str] = Counter()
-    records = _records([one for found in each for one in found], abstained)
+def collected(
+    collector: Collector, each: Sequence[Outcomes], seed: int, control: LengthControl | None = None
+) -> Collected:
+    """All outcomes as one set: arranged by the method, no pair twice, lengths as asked, the rest counted."""
+    outcomes = [one for found in each for one in found]
+    records = [one for one in outcomes if isinstance(one, PreferenceRecord)]
+    candidates = [one for one in outcomes if isinstance(one, CandidatePair)]
+    abstained = Counter(one.reason for one in outcomes if isinstance(one, Abstained))
     if isinstance(collector, Arranges):
-        records = _records(collector.arrange(records, seed), abstained)
-    kept = {record.pair_id: record for record in reversed(records)}
-    unique = [record for record in records if kept[record.pair_id] is record]
-    if len(unique) < len(records):
-        abstained["repeated_pair"] += len(records) - len(unique)
-    return Collected(unique, abstained)
+        arranged = collector.arrange(records, seed)
+        records = [one for one in arranged if isinstance(one, PreferenceRecord)]
+        abstained.update(one.reason for one in arranged if isinstance(one, Abstained))
+    records = _once(records, abstained)
+    candidates = _once(candidates, abstained)
+    if isinstance(collector, Chooses):
+        chosen = collector.choose(candidates, seed)
+        candidates = [one for one in chosen if isinstance(one, CandidatePair)]
+        abstained.update(one.reason for one in chosen if isinstance(one, Abstained))
+    if control is not None:
+        records = _by_length(records, control, abstained)
+    return Collected(records, candidates, abstained, outcomes)
 
 
-def _records(found: Sequence[Outcome], abstained: Counter[str]) -> list[PreferenceRecord]:
-    abstained.update(one.reason for one in found if isinstance(one, Abstained))
-    return [one for one in found if isinstance(one, PreferenceRecord)]
+def _once(pairs: list[Pair], abstained: Counter[str]) -> list[Pair]:
+    """The first of each pair."""
+    kept = {pair.pair_id: pair for pair in reversed(pairs)}
+    unique = [pair for pair in pairs if kept[pair.pair_id] is pair]
+    if len(unique) < len(pairs):
+        abstained["repeated_pair"] += len(pairs) - len(unique)
+    return unique
+
+
+def _by_length(
+    records: list[PreferenceRecord], control: LengthControl, abstained: Counter[str]
+) -> list[PreferenceRecord]:
+    """Without the decisive pairs that the control leaves out; where neither is preferred, all stay."""
+    pairs = {place: pair for place, record in enumerate(records) if (pair := record.pair()) is not None}
+    kept = kept_places(list(pairs.values()), control)
+    left_out = pairs.keys() - {list(pairs)[place] for place in kept}
+    if left_out:
+        abstained[f"length_{control.how}"] += len(left_out)
+    return [record for place, record in enumerate(records) if place not in left_out]
 
 
 def _checked(outcome: Outcome) -> Outcome:
     """What a reader would refuse is no pair: an empty reply, two that are the same, half a character."""
     if isinstance(outcome, Abstained):
         return outcome
+    record = judged(outcome, "first", Judge("file", "")) if isinstance(outcome, CandidatePair) else outcome
     try:
-        check(outcome)
+        check(record)
     except BadRow as bad:
         return Abstained(bad.reason, bad.detail)
-    return named(outcome)
+    return unjudged(record) if isinstance(outcome, CandidatePair) else named(record)
 
 
 def _line(item: Candidates, found: Outcomes) -> bytes:
     rows = [
         {"abstained": one.reason, "detail": one.detail}
         if isinstance(one, Abstained)
+        else {"candidate": json.loads(candidate_line(one))}
+        if isinstance(one, CandidatePair)
         else {"record": json.loads(to_line(one))}
         for one in found
     ]
@@ -106,10 +143,13 @@ def _outcomes(item: Candidates | None, row: dict[str, Any], place: str) -> Outco
             f"{place} is about something else than this run is given: the data has changed. "
             f"Give another run.dir"
         )
-    return tuple(
-        record_from(one["record"]) if "record" in one else Abstained(one["abstained"], one["detail"])
-        for one in row["outcomes"]
-    )
+    return tuple(map(_outcome, row["outcomes"]))
+
+
+def _outcome(row: dict[str, Any]) -> Outcome:
+    if "abstained" in row:
+        return Abstained(row["abstained"], row["detail"])
+    return candidate_from(row["candidate"]) if "candidate" in row else record_from(row["record"])
 
 
 def _digest(item: Candidates) -> str:

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from align.collect._lengths import length_report
+from align.collect._probe import artefact_warning, probe
 from align.evaluation.accuracy import accuracy
 from align.evaluation.statistics import proportion
 from align.generation.pools import prompt_messages
 from align.protocols import Reports
-from align.types import PreferencePair, PreferenceRecord, Result
+from align.types import Abstained, PreferencePair, PreferenceRecord, Result
 
 if TYPE_CHECKING:
     from align.collect._bench import Truth
     from align.collect._loop import Collected, Outcomes
+    from align.collect._probe import ProbeSettings
     from align.protocols import Collector, Scorer
 
 
 def counts(each: Sequence[Outcomes], collected: Collected) -> list[Result]:
     """``collect/pairs``, ``collect/paired`` (share of items with one), ``collect/abstained/<reason>``."""
     items = len(each)
-    paired = [any(isinstance(one, PreferenceRecord) for one in found) for found in each]
+    paired = [not all(isinstance(one, Abstained) for one in found) for found in each]
+    pairs = len(collected.records) + len(collected.candidates)
     return [
-        Result("collect/pairs", float(len(collected.records)), items, None, None, "exact"),
+        Result("collect/pairs", float(pairs), items, None, None, "exact"),
         proportion("collect/paired", paired),
         *(
             Result(f"collect/abstained/{reason}", float(count), items, None, None, "exact")
@@ -31,22 +36,53 @@ def counts(each: Sequence[Outcomes], collected: Collected) -> list[Result]:
     ]
 
 
-def label_results(
-    collector: Collector, records: Sequence[PreferenceRecord], truth: Truth | None
-) -> list[Result]:
+def label_results(collector: Collector, found: Collected, truth: Truth | None) -> list[Result]:
     """Labels against the gold, where the dataset knows it, and what the method itself reports.
 
     ``labels/accuracy``, ``labels/ties``, ``labels/margin`` (in units of gold); each prompt is one unit of the
-    intervals.
+    intervals. ``lengths/...`` as ``length_report`` says.
     """
     results: list[Result] = []
-    pairs = decisive(records)
+    pairs = decisive(found.records)
     if truth is not None and pairs:
         scores = [gold_scores(truth.gold, pairs, side) for side in ("chosen", "rejected")]
         results += accuracy(scores[0], scores[1], [pair.prompt for pair in pairs], "labels")
     if isinstance(collector, Reports):
-        results += collector.report(records, truth)
-    return results
+        results += collector.report(found, truth)
+    return results + length_report(pairs)
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What word counts tell of the labels: results, words for run.json, and a warning where there is one."""
+
+    results: list[Result]
+    telling: list[dict[str, Any]]
+    warning: str | None
+
+
+def probed(
+    records: Sequence[PreferenceRecord], truth: Truth | None, settings: ProbeSettings
+) -> Probed | None:
+    """``probe/accuracy``, and ``probe/gold_accuracy``: the same pairs with the truth's labels. None: too few.
+
+    A pair that the truth scores alike keeps its label.
+    """
+    pairs = decisive(records)
+    found = probe(pairs, settings)
+    if found is None:
+        return None
+    results, gold = [found.accuracy], None
+    if truth is not None:
+        chosen, rejected = (gold_scores(truth.gold, pairs, side) for side in ("chosen", "rejected"))
+        turned = [
+            replace(pair, chosen=pair.rejected, rejected=pair.chosen) if low > high else pair
+            for pair, high, low in zip(pairs, chosen, rejected, strict=True)
+        ]
+        gold = probe(turned, settings)
+        assert gold is not None, "the same pairs were enough before"
+        results.append(replace(gold.accuracy, metric="probe/gold_accuracy"))
+    return Probed(results, [asdict(one) for one in found.telling], artefact_warning(found, gold, settings))
 
 
 def decisive(records: Sequence[PreferenceRecord]) -> list[PreferencePair]:

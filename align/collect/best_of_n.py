@@ -12,9 +12,10 @@ from align.settings import Positive
 
 if TYPE_CHECKING:
     from align.collect._bench import Bench, Draft, Truth
+    from align.collect._loop import Collected
     from align.generation.pools import Pool
     from align.protocols import Collecting
-    from align.types import Candidates, Judge, Outcome, PreferenceRecord, Prompt, Result
+    from align.types import Candidates, Judge, Outcome, Prompt, Result
 
 __all__ = ["BestOfN"]
 
@@ -67,11 +68,11 @@ class BestOfN:
         pools = {pool.prompt: pool for pool in read_pools(path)}
         return _Kept(self, pools, Judge("file", str(path)))
 
-    def report(self, records: Sequence[PreferenceRecord], truth: Truth | None) -> list[Result]:
+    def report(self, found: Collected, truth: Truth | None) -> list[Result]:
         """What the scores say of themselves: see ``claimed``."""
         from align.collect._expected import claimed
 
-        return claimed(records, truth) if records else []
+        return claimed(found.records, truth)
 
     def outcome(self, prompt: Prompt, ranked: Sequence[Ranked], judge: Judge, rng: Random) -> Outcome:
         """One prompt's pair, or why there is none, from its finished replies in the order of drawing."""

@@ -11,8 +11,9 @@ from align.collect._affixes import affixes_file, asked_for, read_affixes
 
 if TYPE_CHECKING:
     from align.collect._bench import Bench, Draft, Truth
+    from align.collect._loop import Collected
     from align.protocols import Collecting
-    from align.types import Candidates, Outcome, PreferenceRecord, Result
+    from align.types import Candidates, Outcome, Result
 
 __all__ = ["Contrast"]
 
@@ -46,7 +47,7 @@ class Contrast:
         bench.note("affixes", str(affixes_file(self.affixes)))
         return _Asked(self, bench)
 
-    def report(self, records: Sequence[PreferenceRecord], truth: Truth | None) -> list[Result]:
+    def report(self, found: Collected, truth: Truth | None) -> list[Result]:
         """What a policy that obeys would reach (see ``obedient``).
 
         Rescored: what the scores say of themselves (``claimed``), and ``labels/prompt_agreement``, the share
@@ -55,12 +56,11 @@ class Contrast:
         from align.collect._expected import claimed, obedient
         from align.evaluation.statistics import proportion
 
-        if not records:
-            return []
         if self.label == "prompt":
             return [] if truth is None else obedient(truth)
-        agreed = [record.details["chosen_by"] == "positive" for record in records]
-        return [*claimed(records, truth), proportion("labels/prompt_agreement", agreed)]
+        agreed = [record.details["chosen_by"] == "positive" for record in found.records]
+        shares = [proportion("labels/prompt_agreement", agreed)] if agreed else []
+        return [*claimed(found.records, truth), *shares]
 
 
 class _Asked:

@@ -6,13 +6,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from align.collect._lengths import LengthControl
+from align.collect._probe import ProbeSettings
 from align.errors import ConfigError
 from align.generation.address import ServerSettings
 from align.protocols import Collector, RewardModel
 from align.settings import CollectionSettings, DatasetSettings, ModelSettings, SamplingSettings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from align.collect._bench import Bench, Truth, Writer
+    from align.collect._loop import Collected
     from align.run import Run
 
 __all__ = ["Collect"]
@@ -30,6 +35,8 @@ class Collect:
     reward: RewardModel | None = None
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     collection: CollectionSettings = field(default_factory=CollectionSettings)
+    length: LengthControl = field(default_factory=LengthControl)
+    probe: ProbeSettings = field(default_factory=ProbeSettings)
 
     def __post_init__(self) -> None:
         method = type(self.collect).__module__.removeprefix("align.collect.")
@@ -60,13 +67,12 @@ class Collect:
     def execute(self, run: Run) -> None:
         """Writes outcomes.jsonl (chunk by chunk), then records.jsonl with manifest.json, samples and results.
 
-        ``dataset=records dataset.path=RUN`` trains on it.
+        ``dataset=records dataset.path=RUN`` trains on it. Pairs that others are to judge go to
+        candidates/candidates.jsonl instead.
         """
         from align.collect._given import read_given
         from align.collect._loop import collected, outcomes
-        from align.collect._results import counts, decisive, label_results, pair_samples
-        from align.files import sha256_of
-        from align.pairs.records import RECORDS, write_records
+        from align.collect._results import counts, decisive, label_results, pair_samples, probed
         from align.report.console import Progress, say
         from align.report.files import write_samples
         from align.report.terminal import print_summary
@@ -83,22 +89,40 @@ class Collect:
             say(f"{len(given.items)} {self.collect.starts_from} to start from")
             with Progress("collecting", len(given.items)) as bar:
                 each = outcomes(path, given.items, settings.chunk, run.seed, collecting, bar.advance)
-        found = collected(self.collect, each, run.seed)
-        count = write_records(run.directory, found.records)
-        records = run.directory / RECORDS
-        say(f"{count} pairs: {records}")
-        run.note(
-            outputs={"records": {"path": str(records), "sha256": sha256_of(records), "pairs": count}},
-            collect={"given": len(each), "pairs": count, "abstained": dict(found.abstained)},
-        )
-        run.tracker.artifact(f"pairs-{run.directory.name}", "dataset", records)
+        found = collected(self.collect, each, run.seed, self.length)
+        made = self._write(run, found)
+        run.note(collect={"given": len(each), "abstained": dict(found.abstained)})
         truth = self._truth()
-        results = counts(each, found) + label_results(self.collect, found.records, truth)
+        results = counts(each, found) + label_results(self.collect, found, truth)
+        words = probed(found.records, truth, self.probe)
+        if words is not None:
+            results += words.results
+            run.note(probe={"telling": words.telling, "warning": words.warning})
+            if words.warning:
+                say(words.warning)
         rows = pair_samples(decisive(found.records), truth)
         write_samples(run.directory / "samples.jsonl", rows)
         run.write_results(results)
         if not run.is_step:
-            print_summary(results, rows, {"records": records, "results": run.directory / "results.json"})
+            print_summary(results, rows, {**made, "results": run.directory / "results.json"})
+
+    def _write(self, run: Run, found: Collected) -> dict[str, Path]:
+        """What was collected, on disk and in run.json."""
+        from align.files import sha256_of
+        from align.pairs.candidates import CANDIDATES, write_candidates
+        from align.pairs.records import RECORDS, write_records
+        from align.report.console import say
+
+        if found.candidates:
+            name, path = "candidates", run.directory / "candidates" / CANDIDATES
+            count = write_candidates(path.parent, found.candidates)
+        else:
+            name, path = "records", run.directory / RECORDS
+            count = write_records(path.parent, found.records)
+        say(f"{count} pairs: {path}")
+        run.note(outputs={name: {"path": str(path), "sha256": sha256_of(path), "pairs": count}})
+        run.tracker.artifact(f"pairs-{run.directory.name}", "dataset", path)
+        return {name: path}
 
     def _truth(self) -> Truth | None:
         from align import registry
