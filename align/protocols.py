@@ -59,7 +59,7 @@ class KnownContent(Protocol):
 
 
 @runtime_checkable
-class KnownTruth(Protocol):
+class KnownTruth(Source, Protocol):
     """A source that knows how its labels were drawn, and so what no reward model can beat."""
 
     reward: ClassVar[str]

@@ -112,9 +112,16 @@ class DatasetSettings:
     split_seed: NaturalInt = 0
     """Draws the split; apart from ``seed``, so that runs over seeds share their test set."""
     limit: PositiveInt | None = None
-    """Reads this many rows at most; none reads all."""
+    """Reads this many rows (judgements, where a row holds several) at most; none reads all."""
+    votes: Literal["each", "majority", "reliable"] = "each"
+    """What several judges' judgements of one pair make: ``each`` a pair; or one together, what more than half
+    of the votes say (``majority``), or more than half of the posterior of Dawid and Skene (``reliable``)."""
+    ties: Literal["drop", "half", "both"] = "drop"
+    """What a tie makes: no pair; one in a direction drawn by the hash of its id; one in each direction."""
 
     def __post_init__(self) -> None:
+        if self.source.offers != "pairs" and (self.votes, self.ties) != ("each", "drop"):
+            raise ConfigError("votes and ties are for datasets of pairs: leave them out")
         if self.test_fraction + self.validation_fraction >= 1:
             raise ConfigError("test_fraction + validation_fraction leaves nothing to train on")
 
@@ -135,6 +142,9 @@ class TrainingSettings:
     """How a prompt and its replies share a row without padding: a segment at a time (any device), in one
     kernel (``varlen``, ``flex``: CUDA), or not at all (``padded``). ``auto`` takes what the device and the
     architecture can do."""
+    shuffle: bool = True
+    """Draws the order of the examples anew each epoch; false takes them in the order of the data, which is
+    what a curriculum asks for (and groups no lengths)."""
     length_window: PositiveInt = 8
     """Batches within which examples of like length share a padded batch; 1 groups nothing."""
     learning_rate: Positive = 1e-3
@@ -290,6 +300,16 @@ class CollectionSettings:
     """Split that they come from."""
     chunk: PositiveInt = 32
     """How many are worked on and written down together: what a kill loses at most."""
+
+
+@dataclass(frozen=True)
+class ConvertSettings:
+    """What ``stage=convert`` writes."""
+
+    format: Literal[
+        "records", "trl_standard", "trl_conversational", "hh", "prompt_completion", "unpaired"
+    ] = "records"
+    """The format: this project's records, which lose nothing, or one that others read."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def test_a_dotted_name_is_somebody_elses_component(tmp_path: Path, monkeypatch: 
         ),
         (
             ["stage=dpoo"],
-            "no stage named 'dpoo'. Did you mean 'dpo'? Known: best_of_n, collect, dpo, evaluate",
+            "no stage named 'dpoo'. Did you mean 'dpo'? Known: best_of_n, collect, dpo",
         ),
         (["stage=dpo", "loss=ipoo"], "no loss named 'ipoo'. Did you mean 'ipo'? Known: "),
         (["stage=dpo", "loss.betaa=1"], "loss.betaa: there is no such option. Did you mean 'beta'?"),

@@ -69,7 +69,7 @@ def content(item: Candidates) -> str:
 
 
 def _pairs(dataset: DatasetSettings, report: DataReport, split: str) -> Iterator[Candidates]:
-    for where, record in split_records(dataset, report):
+    for where, record, _ in split_records(dataset, report):
         report.keep(where)
         if where == split:
             yield Candidates(record.prompt, record.replies, record)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -69,21 +68,10 @@ class BestOfN:
         return _Kept(self, pools, Judge("file", str(path)))
 
     def report(self, found: Collected, truth: Truth | None) -> list[Result]:
-        """``labels/expected_accuracy``: 1, where the truth itself chose; else ``labels/claimed_accuracy``.
+        """What the scores say of themselves: see ``claimed``."""
+        from align.collect._expected import claimed
 
-        That is the mean of sigmoid(score difference): how often the reward would be right if its scores were
-        Bradley-Terry's and it knew as much as it says.
-        """
-        from align.evaluation.statistics import mean
-        from align.types import Result
-
-        records = found.records
-        if not records:
-            return []
-        if truth is not None and {record.judge.name for record in records} == {truth.source.reward}:
-            return [Result("labels/expected_accuracy", 1.0, len(records), None, None, "exact")]
-        claims = [1 / (1 + math.exp(-min(record.margin or 0.0, 700))) for record in records]
-        return [mean("labels/claimed_accuracy", claims)]
+        return claimed(found.records, truth)
 
     def outcome(self, prompt: Prompt, ranked: Sequence[Ranked], judge: Judge, rng: Random) -> Outcome:
         """One prompt's pair, or why there is none, from its finished replies in the order of drawing."""
