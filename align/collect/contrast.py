@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from align.collect._affixes import affixes_file, asked_for, read_affixes
 
 if TYPE_CHECKING:
-    from align.collect._bench import Bench, Draft, Truth
-    from align.collect._loop import Collected
+    from align.collect._bench import Bench, Candidates, Collected, Draft, Outcome, Truth
     from align.protocols import Collecting
-    from align.types import Candidates, Outcome, Result
+    from align.types import Result
 
 __all__ = ["Contrast"]
 
@@ -90,8 +89,8 @@ class _Asked:
     def _outcome(
         self, item: Candidates, affixes: tuple[str, str], two: Sequence[Draft], scores: Sequence[float]
     ) -> Outcome:
-        from align.collect._bench import judged
-        from align.types import Abstained, Judge
+        from align.collect._bench import Abstained, judged
+        from align.types import Judge
 
         cut = [side for side, draft in zip(("positive", "negative"), two, strict=True) if not draft.ended]
         if cut:
