@@ -50,11 +50,9 @@ def _principle(line: str, place: str) -> Principle:
     names = [field.name for field in fields(Principle)]
     try:
         values = json.loads(line)
-        wrong = set(values) != set(names) or not all(
-            isinstance(one, str) and one.strip() for one in values.values()
-        )
-    except (ValueError, TypeError, AttributeError):
-        wrong = True
-    if wrong:
+    except ValueError:
+        values = None
+    right = isinstance(values, dict) and set(values) == set(names)
+    if not right or not all(isinstance(one, str) and one.strip() for one in values.values()):
         raise ConfigError(f"collect.principles: {place} has to be a JSON object of texts: {', '.join(names)}")
     return Principle(**values)

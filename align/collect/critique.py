@@ -81,8 +81,10 @@ class Critique:
         )
 
     def report(self, found: Collected, truth: Truth | None) -> list[Result]:
-        """``critique/<principle>_pairs``; where the truth is known, ``critique/<principle>_accuracy`` too: how
-        often a revision by it is better. ``labels/accuracy`` is that of all."""
+        """``critique/<principle>_pairs``; where the truth is known, ``critique/<principle>_accuracy`` too.
+
+        The latter is how often a revision by that principle is the better reply.
+        """
         from align.collect._results import agreement_by
 
         return agreement_by("critique", found.records, truth, lambda one: str(one.details["principles"][-1]))

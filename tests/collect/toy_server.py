@@ -53,8 +53,8 @@ def judging(error: float, bias: float = 0.0, mumbles: float = 0.0) -> Answer:
 
 
 def critic(lazy: float = 0.0) -> Answer:
-    """A model that criticises by the principle's own words, and mends a reply by the gold's rules: with chance
-    ``lazy`` it gives the reply back as it was."""
+    """A model that criticises in the principle's own words, and mends a reply by the gold's rules; with
+    chance ``lazy`` it gives the reply back as it was."""
 
     def answer(body: Mapping[str, Any], _: int) -> Said:
         text = body["messages"][0]["content"]
