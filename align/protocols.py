@@ -16,13 +16,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from align.collect._bench import Bench, Truth
-    from align.collect._loop import Collected
+    from align.collect._bench import Bench, Candidates, Collected, Outcome, Truth
     from align.run import Run
     from align.types import (
         CandidatePair,
-        Candidates,
-        Outcome,
         PairLogps,
         PairLosses,
         PreferenceRecord,

@@ -145,29 +145,6 @@ class CandidatePair:
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """What a collecting method starts from: a prompt, and the replies to it that are there already."""
-
-    prompt: Prompt
-    replies: tuple[Reply, ...] = ()
-    record: PreferenceRecord | None = None
-    """The judgement that the replies came with, where there is one."""
-
-
-@dataclass(frozen=True)
-class Abstained:
-    """No pair, and why: a word to count by (``tie``, ``not_ended``), and more for a person to read."""
-
-    reason: str
-    detail: str = ""
-
-
-Outcome = PreferenceRecord | CandidatePair | Abstained
-"""What a collecting method comes to: a judged pair, one for others to judge, or none for a reason. Never a
-tie in silence."""
-
-
-@dataclass(frozen=True)
 class PreferencePair:
     """One prompt, the reply that was preferred and the one that was not."""
 

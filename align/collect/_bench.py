@@ -1,4 +1,4 @@
-"""What a collecting method is given to work with, and what it hands back a pair with."""
+"""What a collecting method is given, what it works with, and what it hands back."""
 
 from __future__ import annotations
 
@@ -11,10 +11,47 @@ from align.errors import ConfigError
 from align.generation.address import ServerSettings
 from align.pairs.check import pair_id, prompt_id, record_id
 from align.settings import ModelSettings, SamplingSettings
-from align.types import Judge, PreferenceRecord, Prompt, Reply
+from align.types import CandidatePair, Judge, PreferenceRecord, Prompt, Reply
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from align.protocols import KnownTruth, Scorer
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a collecting method starts from: a prompt, and the replies to it that are there already."""
+
+    prompt: Prompt
+    replies: tuple[Reply, ...] = ()
+    record: PreferenceRecord | None = None
+    """The judgement that the replies came with, where there is one."""
+
+
+@dataclass(frozen=True)
+class Abstained:
+    """No pair, and why: a word to count by (``tie``, ``not_ended``), and more for a person to read."""
+
+    reason: str
+    detail: str = ""
+
+
+Outcome = PreferenceRecord | CandidatePair | Abstained
+"""What a collecting method comes to: a judged pair, one for others to judge, or none for a reason. Never a
+tie in silence."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The records, or the pairs that others are to judge, in their final order; and what came to neither."""
+
+    records: list[PreferenceRecord]
+    candidates: list[CandidatePair]
+    abstained: Counter[str]
+    """How often there was no pair, by reason."""
+    outcomes: list[Outcome]
+    """All that the method came to, before anything was arranged, chosen or left out."""
 
 
 @dataclass(frozen=True)

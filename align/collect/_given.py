@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
+from align.collect._bench import Candidates
 from align.errors import EmptySplit
 from align.pairs.prompts import read_prompts
 from align.pairs.read import examples, report_for, split_records
 from align.pairs.store import prompt_json
-from align.types import Candidates, Reply
+from align.types import Reply
 
 if TYPE_CHECKING:
     from pathlib import Path

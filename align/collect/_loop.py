@@ -6,10 +6,9 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from align.collect._bench import named
+from align.collect._bench import Abstained, Candidates, Collected, Outcome, named
 from align.collect._given import content
 from align.collect._lengths import kept_places
 from align.errors import AlignError, BadRow, CheckpointError
@@ -18,7 +17,7 @@ from align.pairs.candidates import candidate_from, candidate_line, judged, unjud
 from align.pairs.check import check
 from align.pairs.records import record_from, to_line
 from align.protocols import Arranges, Chooses
-from align.types import Abstained, CandidatePair, Candidates, Judge, Outcome, PreferenceRecord
+from align.types import CandidatePair, Judge, PreferenceRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,18 +27,6 @@ if TYPE_CHECKING:
 
 Pair = TypeVar("Pair", PreferenceRecord, CandidatePair)
 Outcomes = tuple[Outcome, ...]
-
-
-@dataclass(frozen=True)
-class Collected:
-    """The records, or the pairs that others are to judge, in their final order; and what came to neither."""
-
-    records: list[PreferenceRecord]
-    candidates: list[CandidatePair]
-    abstained: Counter[str]
-    """How often there was no pair, by reason."""
-    outcomes: list[Outcome]
-    """All that the method came to, before anything was arranged, chosen or left out."""
 
 
 def outcomes(

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from align.collect._bench import Abstained
 from align.collect._lengths import length_report
 from align.collect._probe import artefact_warning, probe
 from align.evaluation.accuracy import accuracy
 from align.evaluation.statistics import proportion
 from align.generation.pools import prompt_messages
 from align.protocols import Reports
-from align.types import Abstained, PreferencePair, PreferenceRecord, Result
+from align.types import PreferencePair, PreferenceRecord, Result
 
 if TYPE_CHECKING:
-    from align.collect._bench import Truth
-    from align.collect._loop import Collected, Outcomes
+    from align.collect._bench import Collected, Truth
+    from align.collect._loop import Outcomes
     from align.collect._probe import ProbeSettings
     from align.protocols import Collector, Scorer
 

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from align.collect._bench import Draft, judged
+from align.collect._bench import Abstained, Draft, judged
 from align.config import Range
 from align.generation.pools import chooser_of, finished_places, pools_file, read_pools
 from align.settings import Positive
-from align.types import Abstained, Judge, Reply
+from align.types import Judge, Reply
 
 if TYPE_CHECKING:
-    from align.collect._bench import Bench, Truth
-    from align.collect._loop import Collected
+    from align.collect._bench import Bench, Candidates, Collected, Outcome, Truth
     from align.generation.pools import Pool
     from align.protocols import Collecting
-    from align.types import Candidates, Outcome, Prompt, Result
+    from align.types import Prompt, Result
 
 __all__ = ["BestOfN"]
 

@@ -8,14 +8,13 @@ from random import Random
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from align.collect._affixes import affixes_file, asked_for, read_affixes
-from align.collect._bench import judged
-from align.types import Abstained, Judge
+from align.collect._bench import Abstained, judged
+from align.types import Judge
 
 if TYPE_CHECKING:
-    from align.collect._bench import Bench, Draft, Truth
-    from align.collect._loop import Collected
+    from align.collect._bench import Bench, Candidates, Collected, Draft, Outcome, Truth
     from align.protocols import Collecting
-    from align.types import Candidates, Outcome, Result
+    from align.types import Result
 
 __all__ = ["Contrast"]
 

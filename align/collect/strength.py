@@ -8,17 +8,18 @@ from itertools import combinations
 from random import Random
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from align.collect._bench import Abstained, judged
 from align.collect._sources import OutputFile, Outputs, read_outputs, source_of
 from align.errors import ConfigError
+from align.generation.server import derived_seed
 from align.settings import PositiveInt
-from align.types import Abstained, Judge, Result
+from align.types import Judge, Result
 from align.types import Strength as Step
 
 if TYPE_CHECKING:
-    from align.collect._bench import Bench, Draft, Truth, Writer
-    from align.collect._loop import Collected
+    from align.collect._bench import Bench, Candidates, Collected, Draft, Outcome, Truth, Writer
     from align.protocols import Collecting
-    from align.types import Candidates, Outcome, PreferenceRecord
+    from align.types import PreferenceRecord
 
 __all__ = ["Strength"]
 
@@ -154,8 +155,8 @@ class _Ranked:
     def __call__(self, given: Sequence[Candidates], seed: int) -> list[tuple[Outcome, ...]]:
         prompts = [item.prompt for item in given]
         columns: list[Sequence[Draft | None]] = [
-            one.drafts(prompts) if isinstance(one, Outputs) else one.write(prompts, seed)
-            for one in self.opened
+            one.drafts(prompts) if isinstance(one, Outputs) else one.write(prompts, derived_seed(seed, rank))
+            for rank, one in enumerate(self.opened)
         ]
         return [
             tuple(self._outcome(item, drafts, couple) for couple in self.settings.couples())
@@ -163,8 +164,6 @@ class _Ranked:
         ]
 
     def _outcome(self, item: Candidates, drafts: Sequence[Draft | None], couple: tuple[int, int]) -> Outcome:
-        from align.collect._bench import judged
-
         stronger, weaker = couple
         better, worse = drafts[stronger], drafts[weaker]
         names = [self.settings.sources[rank] for rank in couple]

@@ -125,6 +125,8 @@ def _reply_heading(label: str, reply: Mapping[str, Any]) -> str:
 def _heading(group: str, members: Sequence[Result], reference: str | None) -> str:
     if group == "labels":
         return "labels of the pairs, by gold"
+    if group == "probe":
+        return "sides of unseen pairs by word counts"
     if any(measure(result) == "accuracy" for result in members):
         return f"{group} model on unseen pairs"
     if reference is not None and any(compares(result) for result in members):

@@ -16,8 +16,7 @@ from align.settings import CollectionSettings, DatasetSettings, ModelSettings, S
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from align.collect._bench import Bench, Truth, Writer
-    from align.collect._loop import Collected
+    from align.collect._bench import Bench, Collected, Truth, Writer
     from align.run import Run
 
 __all__ = ["Collect"]
