@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from align.collect._bench import Abstained, Draft, judged
 from align.config import Range
+from align.generation.pools import chooser_of, finished_places, pools_file, read_pools
 from align.settings import Positive
+from align.types import Judge, Reply
 
 if TYPE_CHECKING:
-    from align.collect._bench import Bench, Candidates, Collected, Draft, Outcome, Truth
+    from align.collect._bench import Bench, Candidates, Collected, Outcome, Truth
     from align.generation.pools import Pool
     from align.protocols import Collecting
-    from align.types import Judge, Prompt, Result
+    from align.types import Prompt, Result
 
 __all__ = ["BestOfN"]
 
-Ranked = tuple["Draft", float]
+Ranked = tuple[Draft, float]
 """A reply and its score."""
 
 
@@ -56,12 +59,8 @@ class BestOfN:
         Raises:
             DataError: ``pools`` holds no pools.
         """
-        from align.types import Judge
-
         if self.pools is None:
             return _Sampled(self, bench)
-        from align.generation.pools import pools_file, read_pools
-
         path = pools_file(self.pools)
         bench.note("pools", str(path))
         pools = {pool.prompt: pool for pool in read_pools(path)}
@@ -75,8 +74,6 @@ class BestOfN:
 
     def outcome(self, prompt: Prompt, ranked: Sequence[Ranked], judge: Judge, rng: Random) -> Outcome:
         """One prompt's pair, or why there is none, from its finished replies in the order of drawing."""
-        from align.collect._bench import Abstained, judged
-
         if len(ranked) < 2:
             return Abstained("not_ended", f"{len(ranked)} of {self.n} replies ended by themselves")
         two = self._two(ranked, rng)
@@ -118,7 +115,6 @@ class _Sampled:
 
     def __call__(self, given: Sequence[Candidates], seed: int) -> list[tuple[Outcome, ...]]:
         from align.evaluation.statistics import finite
-        from align.generation.pools import finished_places
 
         n, rng = self.settings.n, Random(seed)
         each = [item.prompt for item in given for _ in range(n)]
@@ -145,10 +141,6 @@ class _Kept:
         return [(self._outcome(item.prompt, rng),) for item in given]
 
     def _outcome(self, prompt: Prompt, rng: Random) -> Outcome:
-        from align.collect._bench import Abstained, Draft
-        from align.generation.pools import chooser_of, finished_places
-        from align.types import Reply
-
         pool = self.pools.get(prompt)
         if pool is None:
             return Abstained("not_in_pools")

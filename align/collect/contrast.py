@@ -8,6 +8,8 @@ from random import Random
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from align.collect._affixes import affixes_file, asked_for, read_affixes
+from align.collect._bench import Abstained, judged
+from align.types import Judge
 
 if TYPE_CHECKING:
     from align.collect._bench import Bench, Candidates, Collected, Draft, Outcome, Truth
@@ -89,9 +91,6 @@ class _Asked:
     def _outcome(
         self, item: Candidates, affixes: tuple[str, str], two: Sequence[Draft], scores: Sequence[float]
     ) -> Outcome:
-        from align.collect._bench import Abstained, judged
-        from align.types import Judge
-
         cut = [side for side, draft in zip(("positive", "negative"), two, strict=True) if not draft.ended]
         if cut:
             return Abstained("not_ended", f"the reply to the {' and the '.join(cut)} prompt was cut")
