@@ -36,8 +36,8 @@ def drawn(total: int, count: int, seed: int) -> list[int]:
 def text_vectors(texts: Sequence[str]) -> Array:
     """Texts as unit vectors (N, 512) of hashed word counts.
 
-    A word weighs log(1 + its count) log((1 + N) / (1 + texts that hold it)). Its place and sign follow from its
-    hash (Weinberger et al. 2009): two words that fall on one place add up to nothing on average. A text
+    A word weighs log(1 + its count) log((1 + N) / (1 + texts that hold it)). Its place and sign follow from
+    its hash (Weinberger et al. 2009): two words that fall on one place add up to nothing on average. A text
     without words, or whose words all texts have, is the zero vector.
     """
     counts = [Counter(word.lower() for word in _WORD.findall(text)) for text in texts]
