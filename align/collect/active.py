@@ -10,6 +10,9 @@ from align.errors import ConfigError
 from align.settings import PositiveInt
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from align.collect._bench import Bench, Candidates, Collected, Outcome, Truth
     from align.protocols import Collecting
     from align.types import CandidatePair, Result
@@ -26,7 +29,7 @@ class Active:
     """
 
     by: Literal["disagreement", "margin", "diversity", "random"] = "disagreement"
-    """``disagreement``: an ensemble's members differ most on which reply is better, and by how much.
+    """``disagreement``: an ensemble's members differ most on how likely the one reply is preferred.
     ``margin``: the reward's scores are closest. ``diversity``: farthest first, by word counts of prompt and
     replies. ``random``: the control."""
     choose: PositiveInt = 100
@@ -139,11 +142,23 @@ class _Pooling:
             scorer = self.bench.scorer()
             assert isinstance(scorer, ScoresByMember), "looked at when the method was opened"
             members_MN2 = np.array(scorer.score_by_member(prompts, texts)).reshape(-1, len(pairs), 2)
-            apart_N = (members_MN2[:, :, 0] - members_MN2[:, :, 1]).std(axis=0)
-            for fact, apart in zip(facts, apart_N.tolist(), strict=True):
+            for fact, apart in zip(facts, disagreement(members_MN2).tolist(), strict=True):
                 fact["disagreement"] = apart
         chosen_by = {"chosen_by": self.settings.by}
         return [replace(pair, details={**chosen_by, **fact}) for pair, fact in zip(pairs, facts, strict=True)]
+
+
+def disagreement(scores_MN2: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far M members are apart on each of N pairs: the deviation of their sigmoid(first - second).
+
+    Of the probabilities of a preference, as Christiano et al. (2017, section 2.2.4) ask, and not of the score
+    differences: those lie farthest apart where all members agree that one reply is much better.
+    """
+    import numpy as np
+
+    gaps_MN = scores_MN2[:, :, 0] - scores_MN2[:, :, 1]
+    apart_N: NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -gaps_MN)).std(axis=0)
+    return apart_N
 
 
 def _vectors(pairs: Sequence[CandidatePair]) -> Any:
