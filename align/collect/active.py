@@ -104,7 +104,8 @@ class Active:
 
 
 class _Pooling:
-    """A chunk's pairs with what the reward says of them."""
+    """A chunk's pairs with what the reward says of them: ``margin``, that of the members' mean where they
+    are asked, and their ``disagreement``."""
 
     def __init__(self, settings: Active, bench: Bench) -> None:
         self.settings, self.bench = settings, bench
@@ -135,15 +136,18 @@ class _Pooling:
         prompts = [pair.prompt for pair in pairs for _ in range(2)]
         texts = [reply.text for pair in pairs for reply in pair.replies]
         if "reward" in self.settings.needs and pairs:
-            scores = np.array(self.bench.scorer().score(prompts, texts)).reshape(-1, 2)
-            for fact, (first, second) in zip(facts, scores.tolist(), strict=True):
-                fact["margin"] = first - second
-        if self.settings.by == "disagreement" and pairs:
             scorer = self.bench.scorer()
-            assert isinstance(scorer, ScoresByMember), "looked at when the method was opened"
-            members_MN2 = np.array(scorer.score_by_member(prompts, texts)).reshape(-1, len(pairs), 2)
-            for fact, apart in zip(facts, disagreement(members_MN2).tolist(), strict=True):
-                fact["disagreement"] = apart
+            apart = None
+            if self.settings.by == "disagreement":
+                assert isinstance(scorer, ScoresByMember), "looked at when the method was opened"
+                members_MN2 = np.array(scorer.score_by_member(prompts, texts)).reshape(-1, len(pairs), 2)
+                scores_N2, apart = members_MN2.mean(axis=0), disagreement(members_MN2).tolist()
+            else:
+                scores_N2 = np.array(scorer.score(prompts, texts)).reshape(-1, 2)
+            for place, (first, second) in enumerate(scores_N2.tolist()):
+                facts[place]["margin"] = first - second
+                if apart is not None:
+                    facts[place]["disagreement"] = apart[place]
         chosen_by = {"chosen_by": self.settings.by}
         return [replace(pair, details={**chosen_by, **fact}) for pair, fact in zip(pairs, facts, strict=True)]
 
