@@ -59,7 +59,7 @@ def run_from(overrides: Sequence[str], command: Sequence[str]) -> Run:
         own = (*COMMON, *_PIPELINE)
         # what is collected decides the steps (conf/rules/wiring/), and is then an option of one of them
         values = compose([c for c in typed if c.key.split(".")[0] in own or c.key == "collect"])
-        values.pop("collect")
+        values.pop("collect", None)
         steps = _steps(values, typed, command)
         values["steps"] = {step.directory.name: dict(step.config) for step in steps}
     return _typed_run(values, command, steps)

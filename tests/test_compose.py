@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,11 +59,11 @@ def test_a_dotted_name_is_somebody_elses_component(tmp_path: Path, monkeypatch: 
     [
         (
             [],
-            "no stage given. Type: python -m align stage=NAME, with one of: best_of_n, collect, dpo",
+            "no stage given. Type: python -m align stage=NAME, with one of: best_of_n, collect, convert, dpo",
         ),
         (
             ["stage=dpoo"],
-            "no stage named 'dpoo'. Did you mean 'dpo'? Known: best_of_n, collect, dpo",
+            "no stage named 'dpoo'. Did you mean 'dpo'? Known: best_of_n, collect, convert, dpo",
         ),
         (["stage=dpo", "loss=ipoo"], "no loss named 'ipoo'. Did you mean 'ipo'? Known: "),
         (["stage=dpo", "loss.betaa=1"], "loss.betaa: there is no such option. Did you mean 'beta'?"),
@@ -197,6 +198,55 @@ def test_every_component_has_its_yaml_and_every_yaml_its_component() -> None:
         for name in choices(group):
             text = (conf_folder() / group / f"{name}.yaml").read_text(encoding="utf-8")
             assert f"name: {name}" in text, f"conf/{group}/{name}.yaml must say name: {name}"
+
+
+def pipeline(*words: str) -> dict[str, Any]:
+    """A pipeline's steps by name."""
+    run = run_from(["stage=pipeline", "run.dir=runs/w", *words], [])
+    return {step.directory.name: step for step in run.steps}
+
+
+@pytest.mark.parametrize("method", choices("collect"))
+def test_each_way_of_collecting_has_its_pipeline_which_trains_on_what_it_collects(method: str) -> None:
+    """Whether or not what is the default anyway is typed, too."""
+    for words in ((), ("dataset=toy", "dataset.pairs=60", "collection.limit=9")):
+        steps = pipeline(f"collect={method}", *words)
+        order = list(steps)
+        assert order[0] == "sft"
+        assert order.index("collect") < order.index("dpo") < order.index("evaluate")
+        assert steps["collect"].stage.collect == registry.component("collect", method)(
+            **vars(steps["collect"].stage.collect)
+        )
+        trained = steps["dpo"].stage
+        assert trained.dataset.source == registry.component("dataset", "records")(path="runs/w/collect")
+        assert trained.model.path == steps["evaluate"].stage.reference.path
+        assert steps["evaluate"].stage.model.path == "runs/w/dpo"
+        assert steps["collect"].stage.collection.limit == (9 if words else None), "what is typed wins"
+        assert steps["sft"].stage.dataset.source.pairs == (60 if words else 6000)
+
+
+def test_affixes_are_taught_where_the_world_is_the_embedded_one() -> None:
+    assert pipeline("collect=contrast")["sft"].stage.dataset.source.steered == 0.6
+    assert pipeline("collect=contrast", "dataset=toy")["sft"].stage.dataset.source.steered == 0.6
+    other = pipeline("collect=contrast", "dataset=preference", "dataset.path=pairs.jsonl")
+    assert "steered" not in vars(other["sft"].stage.dataset.source)
+    assert "steered" not in vars(other["collect"].stage.dataset.source)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["collect=contrastt"], "no collect named 'contrastt'. Did you mean 'contrast'?"),
+        (
+            ["collect=contrast", "collect.label=gold"],
+            "collect.label: takes one of prompt, reward",
+        ),
+        (["collect=contrast", "collect.label=reward"], "collect=contrast as it is set needs a reward"),
+        (["collect.n=4"], "collect.n: no step uses this"),
+    ],
+)
+def test_a_mistake_in_what_is_collected_is_told_before_any_step_runs(words: list[str], told: str) -> None:
+    assert told in refusal("stage=pipeline", *words)
 
 
 def test_every_group_is_chosen_by_some_stage() -> None:
