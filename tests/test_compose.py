@@ -206,11 +206,15 @@ def pipeline(*words: str) -> dict[str, Any]:
     return {step.directory.name: step for step in run.steps}
 
 
-@pytest.mark.parametrize("method", choices("collect"))
+NEEDED = {"judge": ("collect.server.url=http://h/v1", "collect.server.model=m")}
+"""What a method cannot do without, where that is no earlier step's."""
+
+
+@pytest.mark.parametrize("method", sorted({*choices("collect")} - {"active"}))
 def test_each_way_of_collecting_has_its_pipeline_which_trains_on_what_it_collects(method: str) -> None:
     """Whether or not what is the default anyway is typed, too."""
     for words in ((), ("dataset=toy", "dataset.pairs=60", "collection.limit=9")):
-        steps = pipeline(f"collect={method}", *words)
+        steps = pipeline(f"collect={method}", *NEEDED.get(method, ()), *words)
         order = list(steps)
         assert order[0] == "sft"
         assert order.index("collect") < order.index("dpo") < order.index("evaluate")
@@ -223,6 +227,16 @@ def test_each_way_of_collecting_has_its_pipeline_which_trains_on_what_it_collect
         assert steps["evaluate"].stage.model.path == "runs/w/dpo"
         assert steps["collect"].stage.collection.limit == (9 if words else None), "what is typed wins"
         assert steps["sft"].stage.dataset.source.pairs == (60 if words else 6000)
+
+
+def test_pairs_for_people_come_from_where_three_rewards_were_not_trained() -> None:
+    """The pipeline of ``active`` ends with them: what comes next is a person's work."""
+    steps = pipeline("collect=active")
+    assert list(steps) == ["sft", "reward", "second", "third", "collect"]
+    assert [steps[name].seed for name in ("reward", "second", "third")] == [0, 1, 2]
+    collect = steps["collect"].stage
+    assert collect.reward.paths == ("runs/w/reward", "runs/w/second", "runs/w/third")
+    assert (collect.collection.split, collect.collection.limit) == ("validation", None)
 
 
 def test_affixes_are_taught_where_the_world_is_the_embedded_one() -> None:
