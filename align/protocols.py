@@ -120,6 +120,14 @@ class ScoresInParts(Protocol):
 
 
 @runtime_checkable
+class ScoresByMember(Protocol):
+    """A scorer that is made of several, each of which could score alone."""
+
+    def score_by_member(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> list[list[float]]:
+        """Each member's scores of all replies, on one scale."""
+
+
+@runtime_checkable
 class KnownRange(Protocol):
     """A scorer that may know between which scores it can be trusted."""
 
@@ -173,7 +181,7 @@ class Arranges(Protocol):
 class Chooses(Protocol):
     """A collector that chooses among all its unjudged pairs once they are there."""
 
-    def choose(self, candidates: Sequence[CandidatePair], seed: int) -> list[Outcome]:
+    def select(self, candidates: Sequence[CandidatePair], seed: int) -> list[Outcome]:
         """The chosen ones in their final order, an ``Abstained`` for each of the others; none is new."""
 
 

@@ -61,6 +61,11 @@ class Draft:
     reply: Reply
     ended: bool = True
 
+    @property
+    def text(self) -> str:
+        """The reply's."""
+        return self.reply.text
+
 
 class Writer(Protocol):
     """Who answers prompts: a policy in this process, or a server."""
@@ -70,6 +75,13 @@ class Writer(Protocol):
 
     def sampling_by(self, settings: SamplingSettings) -> Writer:
         """The same one, with other settings than the stage's."""
+
+    def fits(self, prompt: Prompt) -> bool:
+        """Whether all of a prompt is read, as far as can be known here."""
+
+    @property
+    def name(self) -> str:
+        """Who writes, as records say it."""
 
 
 OpenWriter = Callable[[str, ModelSettings | ServerSettings], Writer]

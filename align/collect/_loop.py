@@ -68,7 +68,7 @@ def collected(
     records = _once(records, abstained)
     candidates = _once(candidates, abstained)
     if isinstance(collector, Chooses):
-        chosen = collector.choose(candidates, seed)
+        chosen = collector.select(candidates, seed)
         candidates = [one for one in chosen if isinstance(one, CandidatePair)]
         abstained.update(one.reason for one in chosen if isinstance(one, Abstained))
     if control is not None:

@@ -49,7 +49,7 @@ class ProbeSettings:
     """Half of this times the squared weights is added to the summed loss."""
     limit: Annotated[float, Range(low=0.5, high=1)] = 0.8
     """Accuracy that is a warning where no truth is known."""
-    excess: Annotated[float, Range(low=0, high=0.5)] = 0.05
+    excess: Annotated[float, Range(low=0, high=0.5)] = 0.02
     """Accuracy above that on the truth's labels that is a warning where a truth is known."""
     most: Annotated[int, Range(low=1)] = 20000
     """Pairs that are looked at, at most; of more, as many spread evenly over them."""

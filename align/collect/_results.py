@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,26 @@ def label_results(collector: Collector, found: Collected, truth: Truth | None) -
     if isinstance(collector, Reports):
         results += collector.report(found, truth)
     return results + length_report(pairs)
+
+
+def agreement_by(
+    label: str,
+    records: Sequence[PreferenceRecord],
+    truth: Truth | None,
+    kind: Callable[[PreferenceRecord], str],
+) -> list[Result]:
+    """``<label>/<kind>_pairs`` and, where the truth is known, ``<label>/<kind>_accuracy``, kinds by name."""
+    results = []
+    for name in sorted({kind(one) for one in records}):
+        pairs = decisive([one for one in records if kind(one) == name])
+        if not pairs:
+            continue
+        results.append(Result(f"{label}/{name}_pairs", float(len(pairs)), len(pairs), None, None, "exact"))
+        if truth is not None:
+            chosen, rejected = (gold_scores(truth.gold, pairs, side) for side in ("chosen", "rejected"))
+            agreed = accuracy(chosen, rejected, [pair.prompt for pair in pairs], label)[0]
+            results.append(replace(agreed, metric=f"{label}/{name}_accuracy"))
+    return results
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING
 
 from align.collect._bench import Draft
 from align.evaluation.policies import prompt_tokens
+from align.generation.kept import KeptAnswers, key_of
 from align.generation.local import sample_tokens
+from align.generation.pools import prompt_messages
 from align.generation.server import derived_seed
+from align.report.console import say
 from align.types import Prompt, Reply
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from align.generation.address import ServerSettings
     from align.generation.server import Server
     from align.models.policy import Policy
     from align.settings import SamplingSettings
@@ -37,26 +43,67 @@ class LocalWriter:
         """The same one, with other settings."""
         return replace(self, sampling=settings)
 
+    def fits(self, prompt: Prompt) -> bool:
+        """Whether a prompt leaves room for a reply."""
+        return (
+            len(self.policy.chat.prompt_ids(prompt)) <= self.policy.max_length - self.sampling.max_new_tokens
+        )
+
 
 @dataclass(frozen=True)
 class ServedWriter:
-    """A model behind an OpenAI-compatible server."""
+    """A model behind an OpenAI-compatible server.
+
+    Each reply is kept as it comes, so that nothing is asked for twice: a run that was killed within a chunk
+    asks for the rest of it.
+    """
 
     server: Server
     sampling: SamplingSettings
+    kept: KeptAnswers
+    """This server's, by prompt, sampling and seed: ``[text, "ended" or "cut"]``."""
+
+    @property
+    def name(self) -> str:
+        """The model's, as the server calls it."""
+        return self.server.settings.model
 
     def write(self, prompts: Sequence[Prompt], seed: int) -> list[Draft]:
         """One reply to each prompt, several asked for at once, each with a seed of its own."""
-        replies = self.server.sample_replies(prompts, self.sampling, seed)
-        how, name = _how(self.sampling), self.server.settings.model
-        return [
-            Draft(Reply(one.text, name, how, derived_seed(seed, place)), one.ended)
-            for place, one in enumerate(replies)
-        ]
+        how = _how(self.sampling)
+
+        def draft(place: int) -> Draft:
+            own = derived_seed(seed, place)
+            text, end = self._reply(prompts[place], own)
+            return Draft(Reply(text, self.name, how, own), end == "ended")
+
+        return self.server.each(draft, len(prompts))
 
     def sampling_by(self, settings: SamplingSettings) -> ServedWriter:
         """The same one, with other settings."""
         return replace(self, sampling=settings)
+
+    def fits(self, prompt: Prompt) -> bool:
+        """Not known here: a server refuses what it cannot read."""
+        return True
+
+    def _reply(self, prompt: Prompt, seed: int) -> tuple[str, ...]:
+        # without chance the seed decides nothing, and one question has one answer
+        drawn = seed if self.sampling.temperature else 0
+        key = key_of({"prompt": prompt_messages(prompt), "how": _how(self.sampling), "seed": drawn})
+        found = self.kept.get(key)
+        if found is None:
+            reply = self.server.ask(prompt, self.sampling, drawn)
+            self.kept.put(key, (reply.text, "ended" if reply.ended else "cut"))
+            found = self.kept.get(key)
+            assert found is not None, "what was put is there"
+        return found
+
+
+def kept_replies(cache: Path, settings: ServerSettings) -> KeptAnswers:
+    """Where a served model's replies are kept."""
+    named = key_of({"url": settings.url, "model": settings.model})[:32]
+    return KeptAnswers(cache / "served" / f"{named}.jsonl", say)
 
 
 def _how(sampling: SamplingSettings) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -75,22 +75,11 @@ class Corrupt:
         that does not look at the order of words scores a shuffled reply like the original: a tie counts half.
         ``labels/expected_accuracy`` is what it says of the same replies damaged anew, ``_AGAIN`` times.
         """
-        from align.evaluation.accuracy import accuracy
+        from align.collect._results import agreement_by
         from align.types import Result
 
+        results = agreement_by("corrupt", found.records, truth, lambda one: str(one.details["damage"]))
         pairs = [(str(one.details["damage"]), pair) for one in found.records if (pair := one.pair())]
-        results = []
-        for kind in self.weights():
-            mine = [pair for damage, pair in pairs if damage == kind]
-            if not mine:
-                continue
-            results.append(Result(f"corrupt/{kind}_pairs", float(len(mine)), len(mine), None, None, "exact"))
-            if truth is not None:
-                prompts = [pair.prompt for pair in mine]
-                chosen = truth.gold.score(prompts, [pair.chosen for pair in mine])
-                rejected = truth.gold.score(prompts, [pair.rejected for pair in mine])
-                agreed = accuracy(chosen, rejected, prompts, f"corrupt/{kind}")[0]
-                results.append(replace(agreed, metric=f"corrupt/{kind}_accuracy"))
         if truth is not None and pairs:
             expected = _damaged_anew(pairs, truth)
             results.append(Result("labels/expected_accuracy", expected, len(pairs), None, None, "exact"))

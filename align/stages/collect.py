@@ -135,14 +135,15 @@ class Collect:
 
     def _bench(self, run: Run, closing: ExitStack) -> Bench:
         from align.collect._bench import Bench
-        from align.collect._writers import LocalWriter, ServedWriter
+        from align.collect._writers import LocalWriter, ServedWriter, kept_replies
         from align.generation.server import open_server
         from align.stages._common import judge_of, open_reward, open_to_sample
 
         def open_writer(role: str, place: ModelSettings | ServerSettings) -> Writer:
             if isinstance(place, ServerSettings):
                 run.note(servers={**run.record.get("servers", {}), role: f"{place.url} {place.model}"})
-                return ServedWriter(closing.enter_context(open_server(place)), self.sampling)
+                server = closing.enter_context(open_server(place))
+                return ServedWriter(server, self.sampling, kept_replies(run.cache, place))
             return LocalWriter(open_to_sample(run, role, place), str(place.path), self.sampling)
 
         place = self.model or self.server
