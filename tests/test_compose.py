@@ -206,27 +206,21 @@ def pipeline(*words: str) -> dict[str, Any]:
     return {step.directory.name: step for step in run.steps}
 
 
-NEEDED = {"judge": ("collect.server.url=http://h/v1", "collect.server.model=m")}
-"""What a method cannot do without, where that is no earlier step's."""
-
-
 @pytest.mark.parametrize("method", sorted({*choices("collect")} - {"active"}))
 def test_each_way_of_collecting_has_its_pipeline_which_trains_on_what_it_collects(method: str) -> None:
-    """Whether or not what is the default anyway is typed, too."""
-    for words in ((), ("dataset=toy", "dataset.pairs=60", "collection.limit=9")):
-        steps = pipeline(f"collect={method}", *NEEDED.get(method, ()), *words)
-        order = list(steps)
-        assert order[0] == "sft"
-        assert order.index("collect") < order.index("dpo") < order.index("evaluate")
-        assert steps["collect"].stage.collect == registry.component("collect", method)(
-            **vars(steps["collect"].stage.collect)
-        )
-        trained = steps["dpo"].stage
-        assert trained.dataset.source == registry.component("dataset", "records")(path="runs/w/collect")
-        assert trained.model.path == steps["evaluate"].stage.reference.path
-        assert steps["evaluate"].stage.model.path == "runs/w/dpo"
-        assert steps["collect"].stage.collection.limit == (9 if words else None), "what is typed wins"
-        assert steps["sft"].stage.dataset.source.pairs == (60 if words else 6000)
+    """Options of the dataset reach all steps but the one that trains."""
+    needed = ("collect.path=judge",) if method == "judge" else ()
+    steps = pipeline(f"collect={method}", *needed, "dataset=toy", "dataset.pairs=60", "collection.limit=9")
+    order = list(steps)
+    assert order[0] == "sft"
+    assert order.index("collect") < order.index("dpo") < order.index("evaluate")
+    assert isinstance(steps["collect"].stage.collect, registry.component("collect", method))
+    trained = steps["dpo"].stage
+    assert trained.dataset.source == registry.component("dataset", "records")(path="runs/w/collect")
+    assert trained.model.path == steps["evaluate"].stage.reference.path
+    assert steps["evaluate"].stage.model.path == "runs/w/dpo"
+    assert steps["collect"].stage.collection.limit == 9, "what is typed wins over what stands in for it"
+    assert steps["sft"].stage.dataset.source.pairs == 60
 
 
 def test_pairs_for_people_come_from_where_three_rewards_were_not_trained() -> None:
@@ -240,7 +234,9 @@ def test_pairs_for_people_come_from_where_three_rewards_were_not_trained() -> No
 
 
 def test_affixes_are_taught_where_the_world_is_the_embedded_one() -> None:
-    assert pipeline("collect=contrast")["sft"].stage.dataset.source.steered == 0.6
+    steps = pipeline("collect=contrast")
+    assert steps["sft"].stage.dataset.source.steered == 0.6
+    assert steps["collect"].stage.collection.limit is None, "a pipeline takes all prompts"
     assert pipeline("collect=contrast", "dataset=toy")["sft"].stage.dataset.source.steered == 0.6
     other = pipeline("collect=contrast", "dataset=preference", "dataset.path=pairs.jsonl")
     assert "steered" not in vars(other["sft"].stage.dataset.source)

@@ -30,7 +30,7 @@ class OutputFile:
 Source = OutputFile | ServerSettings | ModelSettings
 
 
-def source_of(text: str, key_variable: str | None = None, max_length: int = 512) -> Source:
+def source_of(text: str, key_variable: str | None = None) -> Source:
     """What a name stands for: ``http://host/v1#model``, a file by its ending, else a model's path.
 
     Raises:
@@ -42,7 +42,16 @@ def source_of(text: str, key_variable: str | None = None, max_length: int = 512)
             raise ConfigError(f"{text}: a server is given with its model, {url}#NAME")
         return ServerSettings(url, model, key_variable)
     ending = text.removesuffix(".gz")
-    return OutputFile(text) if ending.endswith(ENDINGS) else ModelSettings(text, max_length=max_length)
+    return OutputFile(text) if ending.endswith(ENDINGS) else ModelSettings(text)
+
+
+def room_of(path: str) -> int:
+    """Tokens of prompt and reply together for a model: the usual number, or fewer where it was built so."""
+    from align.models.build import longest_input
+    from align.models.source import find_model, read_config
+
+    built_for = longest_input(read_config(find_model(path)))
+    return min(ModelSettings(path).max_length, built_for or ModelSettings(path).max_length)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from random import Random
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from align.collect._bench import Abstained, judged
-from align.collect._sources import OutputFile, Outputs, read_outputs, source_of
+from align.collect._sources import OutputFile, Outputs, read_outputs, room_of, source_of
 from align.errors import ConfigError
 from align.generation.server import derived_seed
-from align.settings import PositiveInt
+from align.settings import ModelSettings, PositiveInt
 from align.types import Judge, Result
 from align.types import Strength as Step
 
@@ -48,8 +48,9 @@ class Strength:
     ranks lie between its two models; pairs that are alike in that keep the order of the data."""
     key_variable: str | None = None
     """Environment variable that holds the servers' API key; none sends none."""
-    max_length: PositiveInt = 512
-    """Tokens of prompt and reply together, at most, for the models among the sources."""
+    max_length: PositiveInt | None = None
+    """Tokens of prompt and reply together, at most, for the models among the sources; none takes 512, or as
+    many as a model was built for where those are fewer."""
 
     def __post_init__(self) -> None:
         if len(self.sources) < 2:
@@ -61,7 +62,7 @@ class Strength:
         if twice is not None:
             raise ConfigError(f"sources names {twice} twice: it is not stronger than itself")
         for one in self.sources:
-            source_of(one, self.key_variable, self.max_length)
+            source_of(one, self.key_variable)
         if self.order in ("easy_to_hard", "hard_to_easy") and len({b - a for a, b in self.couples()}) == 1:
             raise ConfigError(
                 f"order={self.order}: with pairs={self.pairs} of {len(self.sources)} sources all pairs are "
@@ -85,7 +86,9 @@ class Strength:
 
         opened: list[Outputs | Writer] = []
         for rank, name in enumerate(self.sources):
-            source = source_of(name, self.key_variable, self.max_length)
+            source = source_of(name, self.key_variable)
+            if isinstance(source, ModelSettings):
+                source = replace(source, max_length=self.max_length or room_of(name))
             if not isinstance(source, OutputFile):
                 opened.append(bench.open_writer(f"source.{rank}", source))
                 continue

@@ -1,79 +1,56 @@
-"""A bench whose writer answers as a test tells it to, and whose reward is a plain function."""
+"""What the tests of collecting methods share: a bench without models, and records of the embedded world."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import functools
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from align.collect._bench import Bench, Candidates, Draft, Writer
-from align.generation.address import ServerSettings
-from align.settings import ModelSettings, SamplingSettings
-from align.types import Judge, Message, Prompt, Reply
-
-Say = Callable[[Prompt, int, int], Draft]
-"""A prompt, the seed, and its place among those of one call -> the answer."""
-
-
-def ask(text: str) -> Prompt:
-    return (Message("user", text),)
+from align.collect._bench import Abstained, Bench, Candidates, Collected, Outcome, Truth, named
+from align.protocols import Scorer
+from align.settings import SamplingSettings
+from align.types import CandidatePair, Message, PreferenceRecord, Reply
+from data.toy import Toy
+from reward_models.gold import Gold
 
 
-def draft(text: str, ended: bool = True) -> Draft:
-    return Draft(Reply(text, "stand-in"), ended)
+def bench(scorer: Scorer | None = None, writer: Any = None) -> Bench:
+    """Somewhere to work; no writer is ever opened."""
+
+    def open_writer(*_: object) -> Any:
+        raise AssertionError("nobody writes here")
+
+    return Bench(0, Path("unused"), SamplingSettings(), open_writer, lambda *_: None, writer, scorer, None)
 
 
-@dataclass
-class Scribe:
-    """A writer that remembers what it was asked."""
-
-    say: Say
-    asked: list[Prompt] = field(default_factory=list)
-    seeds: list[int] = field(default_factory=list)
-
-    def write(self, prompts: Sequence[Prompt], seed: int) -> list[Draft]:
-        self.asked += prompts
-        self.seeds.append(seed)
-        return [self.say(prompt, seed, place) for place, prompt in enumerate(prompts)]
-
-    def sampling_by(self, settings: SamplingSettings) -> Writer:
-        raise NotImplementedError
+TRUTH = Truth(Toy(), Gold())
 
 
-@dataclass(frozen=True)
-class Lengths:
-    """A reward: the number of characters."""
-
-    def score(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> list[float]:
-        return [float(len(reply)) for reply in replies]
-
-
-@dataclass
-class Desk:
-    """A bench, and what was noted on it."""
-
-    writer: Scribe | None = None
-    others: dict[str, Scribe] = field(default_factory=dict)
-    """Writers by the path of their model, or the name that a server has for it."""
-    noted: dict[str, str | None] = field(default_factory=dict)
-
-    def bench(self) -> Bench:
-        def open_writer(role: str, place: ModelSettings | ServerSettings) -> Writer:
-            name = place.model if isinstance(place, ServerSettings) else str(place.path)
-            self.noted[role] = name
-            return self.others[name]
-
-        return Bench(
-            seed=0,
-            cache=Path("nowhere"),
-            sampling=SamplingSettings(),
-            open_writer=open_writer,
-            note=lambda role, path: self.noted.__setitem__(role, path),
-            writer_here=self.writer,
-            scorer_here=Lengths(),
-            judge_here=Judge("function", "lengths"),
-        )
+@functools.cache
+def toy_records(count: int) -> tuple[PreferenceRecord, ...]:
+    """The first pairs of the embedded world, with their ids."""
+    toy = Toy(pairs=count)
+    return tuple(named(toy.record(row.values)) for row in toy.rows() if row.values is not None)
 
 
-def given(*texts: str) -> list[Candidates]:
-    return [Candidates(ask(text)) for text in texts]
+def pairs(records: Sequence[PreferenceRecord]) -> list[Candidates]:
+    """What a method that starts from pairs is given."""
+    return [Candidates(record.prompt, record.replies, record) for record in records]
+
+
+def demonstrations(texts: Sequence[str]) -> list[Candidates]:
+    """One reply to each of as many prompts."""
+    return [Candidates((Message("user", f"q{i}"),), (Reply(text),)) for i, text in enumerate(texts)]
+
+
+def found(outcomes: Sequence[tuple[Outcome, ...]]) -> Collected:
+    """Outcomes as a report is given them, with nothing arranged."""
+    flat = [one for each in outcomes for one in each]
+    return Collected(
+        [one for one in flat if isinstance(one, PreferenceRecord)],
+        [one for one in flat if isinstance(one, CandidatePair)],
+        Counter(one.reason for one in flat if isinstance(one, Abstained)),
+        flat,
+    )

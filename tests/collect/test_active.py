@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from toy_items import TRUTH, bench, found, pairs, toy_records
+from benches import TRUTH, bench, found, pairs, toy_records
 
 from align.collect._bench import Abstained, Collected
 from align.collect.active import Active, disagreement

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from benches import Desk, Scribe, ask, draft, given
+from scribes import Desk, Scribe, ask, draft, given
 
 from align.collect._bench import Abstained, Collected, Outcome, Truth
 from align.collect.best_of_n import BestOfN

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pytest
-from benches import Desk, Scribe, ask, draft, given
+from scribes import Desk, Scribe, ask, draft, given
 
 from align.collect._affixes import SHIPPED, Affixes, asked_for, read_affixes
 from align.collect._bench import Abstained, Candidates, Collected, Draft, Truth

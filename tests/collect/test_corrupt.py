@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from toy_items import TRUTH, bench, demonstrations, found, toy_records
+from benches import TRUTH, bench, demonstrations, found, toy_records
 
 from align.collect._bench import Abstained, Candidates, Outcome
 from align.collect._damage import KINDS

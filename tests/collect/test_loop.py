@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import pytest
-from benches import ask, given
+from scribes import ask, given
 
 from align.collect._bench import Abstained, Bench, Candidates, Outcome, judged
 from align.collect._loop import Outcomes, collected, outcomes

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from toy_items import TRUTH, bench, found, pairs, toy_records
+from benches import TRUTH, bench, found, pairs, toy_records
 
 from align.collect._bench import Collected
 from align.collect.noise import Noise

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benches import Desk, Scribe, ask, draft, given
+from scribes import Desk, Scribe, ask, draft, given
 
 from align.collect._bench import Candidates, Collected
 from align.collect._loop import Outcomes, collected
@@ -104,7 +104,7 @@ def test_policies_and_servers_answer_beside_files(files: tuple[str, ...]) -> Non
     policy = Scribe(lambda prompt, seed, place: draft("by a policy", ended=prompt != ask("C")))
     served = Scribe(lambda prompt, seed, place: draft("by a server"))
     desk = Desk(others={"runs/sft": policy, "big": served})
-    method = Strength(("http://localhost:8000/v1#big", files[0], "runs/sft"))
+    method = Strength(("http://localhost:8000/v1#big", files[0], "runs/sft"), max_length=64)
     found = went_through(method, given("A", "C"), desk)
     assert told(found) == [("by a server", "a strong"), ("a strong", "by a policy"), ("by a server", "same")]
     assert found.abstained == {"not_ended": 1}
@@ -115,7 +115,7 @@ def test_policies_and_servers_answer_beside_files(files: tuple[str, ...]) -> Non
 def test_what_a_source_is() -> None:
     assert source_of("a/model_outputs.json") == OutputFile("a/model_outputs.json")
     assert source_of("a.jsonl.gz") == OutputFile("a.jsonl.gz")
-    assert source_of("runs/sft", max_length=96) == ModelSettings("runs/sft", max_length=96)
+    assert source_of("runs/sft") == ModelSettings("runs/sft")
     server = source_of("https://host/v1#big", "MY_KEY")
     assert server == ServerSettings("https://host/v1", "big", "MY_KEY")
 

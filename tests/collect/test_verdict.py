@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from toy_items import bench, found, toy_records
+from benches import bench, found, toy_records
 
 from align.collect._bench import Abstained
 from align.collect._verdict import Settled, judge_template, question, read_verdict, settled

@@ -120,7 +120,7 @@ def test_a_server_writes_instead_of_a_policy(tmp_path: Path) -> None:
 
     with serving(answer) as server:
         place = (f"server.url={server.url}", "server.model=judge-large", "collect.n=4", "reward=gold")
-        align("stage=collect", f"run.dir={tmp_path / 'run'}", *place, *WORLD, *SMALL)
+        align("stage=collect", f"run.dir={tmp_path / 'run'}", *place, *WORLD[:2], *SMALL)
     found = list(read_records(tmp_path / "run"))
     assert found
     seeds = {reply.seed for one in found for reply in one.replies}
