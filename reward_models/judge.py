@@ -10,7 +10,15 @@ from align.config import Range
 from align.errors import ConfigError, ServerError
 from align.generation.address import ServerSettings
 from align.generation.kept import KeptAnswers, key_of
-from align.generation.questions import Reading, answers_to, filled, places_in, read_template, transcript
+from align.generation.questions import (
+    Reading,
+    answers_to,
+    filled,
+    places_in,
+    read_template,
+    refuse_pattern,
+    transcript,
+)
 from align.generation.server import ServedReply, Server, derived_seed
 from align.settings import SamplingSettings
 from align.types import Message, Scores
@@ -85,12 +93,7 @@ class Judge:
     def __post_init__(self) -> None:
         if not self.lowest < self.highest:
             raise ConfigError(f"lowest={self.lowest:g} is not below highest={self.highest:g}")
-        try:
-            groups = re.compile(self.pattern).groups
-        except re.error as error:
-            raise ConfigError(f"pattern={self.pattern!r} is no regular expression: {error}") from error
-        if groups != 1:
-            raise ConfigError(f"pattern={self.pattern!r} has {groups} groups, one is needed: the number")
+        refuse_pattern(self.pattern, "the number")
 
     def prepare(self, cache: Path | None = None) -> Asking:
         """Reads the template, opens the kept answers, and looks whether the server is there.

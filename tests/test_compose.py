@@ -224,6 +224,16 @@ def test_each_way_of_collecting_has_its_pipeline_which_trains_on_what_it_collect
     assert steps["sft"].stage.dataset.source.pairs == 60
 
 
+def test_pairs_for_people_come_from_where_three_rewards_were_not_trained() -> None:
+    """The pipeline of ``active`` ends with them: what comes next is a person's work."""
+    steps = pipeline("collect=active")
+    assert list(steps) == ["sft", "reward", "second", "third", "collect"]
+    assert [steps[name].seed for name in ("reward", "second", "third")] == [0, 1, 2]
+    collect = steps["collect"].stage
+    assert collect.reward.paths == ("runs/w/reward", "runs/w/second", "runs/w/third")
+    assert (collect.collection.split, collect.collection.limit) == ("validation", None)
+
+
 def test_affixes_are_taught_where_the_world_is_the_embedded_one() -> None:
     steps = pipeline("collect=contrast")
     assert steps["sft"].stage.dataset.source.steered == 0.6
@@ -244,7 +254,6 @@ def test_affixes_are_taught_where_the_world_is_the_embedded_one() -> None:
         ),
         (["collect=contrast", "collect.label=reward"], "collect=contrast as it is set needs a reward"),
         (["collect.n=4"], "collect.n: no step uses this"),
-        (["collect=active"], "collect: no step uses this"),
     ],
 )
 def test_a_mistake_in_what_is_collected_is_told_before_any_step_runs(words: list[str], told: str) -> None:

@@ -36,6 +36,7 @@ ROOMS += tuple(f"align/evaluation/{name}.py" for name in ("statistics", "best_of
 ROOMS += ("align/agreement/", "align/alarms/", "align/models/logprobs.py", "align/models/batch.py")
 ROOMS += tuple(f"align/ppo/{name}.py" for name in ("shaping", "advantages", "objective"))
 ROOMS += tuple(f"align/packing/{name}.py" for name in ("layout", "mask", "segments", "cuda", "head", "work"))
+ROOMS += tuple(f"align/collect/_{name}.py" for name in ("lengths", "probe", "damage", "selection"))
 ROOMS += ("align/generation/cache.py", "align/generation/choose.py")
 
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "deepspeed", "wandb", "tokenizers"}

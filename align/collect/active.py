@@ -10,6 +10,9 @@ from align.errors import ConfigError
 from align.settings import PositiveInt
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from align.collect._bench import Bench, Candidates, Collected, Outcome, Truth
     from align.protocols import Collecting
     from align.types import CandidatePair, Result
@@ -26,7 +29,7 @@ class Active:
     """
 
     by: Literal["disagreement", "margin", "diversity", "random"] = "disagreement"
-    """``disagreement``: an ensemble's members differ most on which reply is better, and by how much.
+    """``disagreement``: an ensemble's members differ most on how likely the one reply is preferred.
     ``margin``: the reward's scores are closest. ``diversity``: farthest first, by word counts of prompt and
     replies. ``random``: the control."""
     choose: PositiveInt = 100
@@ -101,7 +104,8 @@ class Active:
 
 
 class _Pooling:
-    """A chunk's pairs with what the reward says of them."""
+    """A chunk's pairs with what the reward says of them: ``margin``, that of the members' mean where they
+    are asked, and their ``disagreement``."""
 
     def __init__(self, settings: Active, bench: Bench) -> None:
         self.settings, self.bench = settings, bench
@@ -132,18 +136,33 @@ class _Pooling:
         prompts = [pair.prompt for pair in pairs for _ in range(2)]
         texts = [reply.text for pair in pairs for reply in pair.replies]
         if "reward" in self.settings.needs and pairs:
-            scores = np.array(self.bench.scorer().score(prompts, texts)).reshape(-1, 2)
-            for fact, (first, second) in zip(facts, scores.tolist(), strict=True):
-                fact["margin"] = first - second
-        if self.settings.by == "disagreement" and pairs:
             scorer = self.bench.scorer()
-            assert isinstance(scorer, ScoresByMember), "looked at when the method was opened"
-            members_MN2 = np.array(scorer.score_by_member(prompts, texts)).reshape(-1, len(pairs), 2)
-            apart_N = (members_MN2[:, :, 0] - members_MN2[:, :, 1]).std(axis=0)
-            for fact, apart in zip(facts, apart_N.tolist(), strict=True):
-                fact["disagreement"] = apart
+            apart = None
+            if self.settings.by == "disagreement":
+                assert isinstance(scorer, ScoresByMember), "looked at when the method was opened"
+                members_MN2 = np.array(scorer.score_by_member(prompts, texts)).reshape(-1, len(pairs), 2)
+                scores_N2, apart = members_MN2.mean(axis=0), disagreement(members_MN2).tolist()
+            else:
+                scores_N2 = np.array(scorer.score(prompts, texts)).reshape(-1, 2)
+            for place, (first, second) in enumerate(scores_N2.tolist()):
+                facts[place]["margin"] = first - second
+                if apart is not None:
+                    facts[place]["disagreement"] = apart[place]
         chosen_by = {"chosen_by": self.settings.by}
         return [replace(pair, details={**chosen_by, **fact}) for pair, fact in zip(pairs, facts, strict=True)]
+
+
+def disagreement(scores_MN2: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far M members are apart on each of N pairs: the deviation of their sigmoid(first - second).
+
+    Of the probabilities of a preference, as Christiano et al. (2017, section 2.2.4) ask, and not of the score
+    differences: those lie farthest apart where all members agree that one reply is much better.
+    """
+    import numpy as np
+
+    gaps_MN = scores_MN2[:, :, 0] - scores_MN2[:, :, 1]
+    apart_N: NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -gaps_MN)).std(axis=0)
+    return apart_N
 
 
 def _vectors(pairs: Sequence[CandidatePair]) -> Any:

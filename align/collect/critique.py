@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from align.settings import PositiveInt
 
 if TYPE_CHECKING:
-    from align.collect._bench import Bench, Candidates, Collected, Outcome, Truth, Writer
+    from align.collect._bench import Bench, Candidates, Collected, Draft, Outcome, Truth, Writer
     from align.collect._principles import Principle
     from align.protocols import Collecting
     from align.types import Prompt, Reply, Result
@@ -96,7 +96,7 @@ class _Draft:
 
     prompt: Prompt
     original: Reply
-    text: str
+    now: Reply
     drawn: list[Principle]
     critiques: list[str] = field(default_factory=list)
     lost: str | None = None
@@ -118,11 +118,11 @@ class _Revising:
         items = self._begun(given, seed)
         for number in range(self.settings.rounds):
             live = [item for item in items if item.lost is None]
-            for item, text in self._said(self.critique, live, number, derived_seed(seed, 2 * number + 1)):
-                item.critiques.append(text)
+            for item, answer in self._said(self.critique, live, number, derived_seed(seed, 2 * number + 1)):
+                item.critiques.append(answer.text.strip())
             live = [item for item in live if item.lost is None]
-            for item, text in self._said(self.revision, live, number, derived_seed(seed, 2 * number + 2)):
-                item.text = text
+            for item, answer in self._said(self.revision, live, number, derived_seed(seed, 2 * number + 2)):
+                item.now = replace(answer.reply, text=answer.text.strip())
         return [(self._outcome(item),) for item in items]
 
     def _begun(self, given: Sequence[Candidates], seed: int) -> list[_Draft]:
@@ -133,18 +133,18 @@ class _Revising:
         drawn = [rng.sample(self.principles, count) for _ in given]
         if self.settings.replies == "dataset":
             return [
-                _Draft(item.prompt, item.replies[0], item.replies[0].text, mine)
+                _Draft(item.prompt, item.replies[0], item.replies[0], mine)
                 for item, mine in zip(given, drawn, strict=True)
             ]
         drafts = self.writer.write([item.prompt for item in given], derived_seed(seed, 0))
         return [
-            _Draft(item.prompt, one.reply, one.text, mine, lost=None if one.ended else "reply_not_ended")
+            _Draft(item.prompt, one.reply, one.reply, mine, lost=None if one.ended else "reply_not_ended")
             for item, one, mine in zip(given, drafts, drawn, strict=True)
         ]
 
     def _said(
         self, template: str, items: Sequence[_Draft], number: int, seed: int
-    ) -> list[tuple[_Draft, str]]:
+    ) -> list[tuple[_Draft, Draft]]:
         """What the model says to each item's question; one that it does not answer is lost, with a reason."""
         from align.generation.questions import filled, transcript
         from align.types import Message
@@ -155,7 +155,7 @@ class _Revising:
             values = {
                 "conversation": transcript(item.prompt),
                 "question": item.prompt[-1].content,
-                "reply": item.text,
+                "reply": item.now.text,
                 "principle": principle.principle,
                 "critique_request": principle.critique,
                 "revision_request": principle.revision,
@@ -170,7 +170,7 @@ class _Revising:
         found = []
         for (item, _), answer in zip(asked, answers, strict=True):
             if answer.ended and answer.text.strip():
-                found.append((item, answer.text.strip()))
+                found.append((item, answer))
             else:
                 item.lost = "answer_not_ended" if not answer.ended else "empty_answer"
         return found
@@ -178,17 +178,16 @@ class _Revising:
     def _outcome(self, item: _Draft) -> Outcome:
         from align.collect._bench import Abstained, judged
         from align.collect._verdict import template_hash
-        from align.types import Judge, Reply
+        from align.types import Judge
 
         if item.lost is not None:
             return Abstained(item.lost)
         names = [item.drawn[number % len(item.drawn)].name for number in range(self.settings.rounds)]
-        if item.text.split() == item.original.text.split():
+        if item.now.text.split() == item.original.text.split():
             return Abstained("unchanged", ", ".join(names))
-        revised = Reply(item.text, self.writer.name, {"revised_by": names})
         return judged(
             item.prompt,
-            revised,
+            item.now,
             item.original,
             Judge("model", self.writer.name),
             "critique",

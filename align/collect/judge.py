@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from align.errors import ConfigError
 from align.generation.address import ServerSettings
+from align.generation.questions import refuse_pattern
 from align.settings import ModelSettings, NaturalInt, NonNegative, PositiveInt, SamplingSettings
 
 if TYPE_CHECKING:
@@ -68,12 +68,7 @@ class Judge:
             raise ConfigError(
                 f"max_new_tokens={self.max_new_tokens} leaves no room in max_length={self.max_length}"
             )
-        try:
-            groups = re.compile(self.pattern).groups
-        except re.error as error:
-            raise ConfigError(f"pattern={self.pattern!r} is no regular expression: {error}") from error
-        if groups != 1:
-            raise ConfigError(f"pattern={self.pattern!r} has {groups} groups, one is needed: A, B or tie")
+        refuse_pattern(self.pattern, "A, B or tie")
 
     @property
     def starts_from(self) -> Literal["prompts", "pairs"]:

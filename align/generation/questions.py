@@ -57,6 +57,16 @@ def read_template(path: Path, places: Sequence[str], key: str) -> str:
     return text
 
 
+def refuse_pattern(pattern: str, holds: str) -> None:
+    """Raises ``ConfigError`` where a pattern is no regular expression with one group, which holds that."""
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ConfigError(f"pattern={pattern!r} is no regular expression: {error}") from error
+    if groups != 1:
+        raise ConfigError(f"pattern={pattern!r} has {groups} groups, one is needed: {holds}")
+
+
 def places_in(template: str) -> set[str]:
     """Names that stand in a template's braces."""
     return set(_PLACE.findall(template))

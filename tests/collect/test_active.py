@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 from benches import TRUTH, bench, found, pairs, toy_records
 
 from align.collect._bench import Abstained, Collected
-from align.collect.active import Active
+from align.collect.active import Active, disagreement
 from align.errors import ConfigError
 from align.protocols import Scorer
 from align.types import CandidatePair, Prompt
@@ -61,15 +63,22 @@ def test_the_closest_by_the_reward():
 
 
 def test_where_the_members_differ_most_on_the_pair():
-    """Of two members, the deviation of a - b and c - d is half their distance; shared offsets are nothing."""
+    """The deviation of two probabilities is half their distance; the margin is that of the mean."""
     method = Active("disagreement", choose=5)
     candidates = pool(method, Two())
-    apart = [
-        abs(one - other) / 2 for one, other in zip(gaps(candidates, 0), gaps(candidates, 1), strict=True)
-    ]
+    both = list(zip(gaps(candidates, 0), gaps(candidates, 1), strict=True))
+    assert [one.details["margin"] for one in candidates] == pytest.approx([(a + b) / 2 for a, b in both])
+    apart = [abs(1 / (1 + math.exp(-one)) - 1 / (1 + math.exp(-other))) / 2 for one, other in both]
     assert [one.details["disagreement"] for one in candidates] == pytest.approx(apart)
     widest = sorted(range(len(apart)), key=lambda place: -apart[place])[:5]
     assert method.select(candidates, 0)[:5] == [candidates[place] for place in widest]
+
+
+def test_members_who_are_sure_of_the_same_reply_do_not_disagree():
+    """Margins of 10 and 20 are 10 apart, and one preference; -1 and 1 are two apart, and two."""
+    sure, unsure = disagreement(np.array([[[10.0, 0.0], [-1.0, 0.0]], [[20.0, 0.0], [1.0, 0.0]]]))
+    assert sure < 1e-4
+    assert unsure == pytest.approx((1 / (1 + math.exp(-1)) - 1 / (1 + math.e)) / 2)
 
 
 def test_diversity_leaves_a_smaller_radius_than_chance():

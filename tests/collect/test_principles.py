@@ -41,7 +41,7 @@ def test_the_packages_own_templates_hold_what_they_have_to(
     [
         (
             [{**ONE, "name": ""}],
-            r"p\.jsonl:1 has to be a JSON object of texts: name, principle, critique, revision",
+            r"p\.jsonl:1 has to be a JSON object of texts: name, principle",
         ),
         ([ONE, {**ONE, "more": "x"}], r"p\.jsonl:2 has to be"),
         ([{**ONE, "critique": 3}], "has to be a JSON object"),
