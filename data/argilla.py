@@ -131,7 +131,8 @@ class Argilla:
         for question in self.questions:
             if suggestions.get(question):
                 one = section_of(suggestions, question)
-                by_agent.setdefault(one.get("agent") or "suggestion", {})[question] = value_of(one, "value")
+                agent = str(one.get("agent") or "suggestion")
+                by_agent.setdefault(agent, {})[question] = value_of(one, "value")
         return [
             {"kind": "model", "who": agent, "status": None, "answers": answers}
             for agent, answers in by_agent.items()

@@ -147,7 +147,8 @@ def examples_of_records(
             continue
         pairs = pairs_of(record, dataset.ties)
         if not pairs:
-            report.refuse(at, "not_decisive", f"neither reply is preferred ({record.preferred})")
+            same = " of two equal replies" if record.replies[0].text == record.replies[1].text else ""
+            report.refuse(at, "not_decisive", f"neither reply is preferred ({record.preferred}{same})")
         yield split, record, _of_pairs(pairs, wants, report, at, repeated), at
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import pickle
 import tempfile
 from collections import Counter
@@ -43,26 +44,29 @@ def combined(
 ) -> Iterator[Checked]:
     """One record a pair, in the order and at the place of its first vote, once all rows were read.
 
-    The rows are read once: records wait in a temporary file, and memory holds a few hundred bytes a vote,
+    The rows are read once: records wait in a temporary file, and memory holds some hundred bytes a vote,
     whatever the texts. A judge's second vote on a pair is refused (``contradiction``; the reader has refused
     those that say the same), and votes that went into another's record are counted as ``report.combined``.
     """
     with tempfile.TemporaryFile() as waiting:
-        places: dict[str, list[int]] = {}
-        votes: dict[tuple[str, Judge], tuple[str, Location]] = {}
+        pairs: dict[str, int] = {}
+        judges: dict[Judge, int] = {}
+        votes: dict[tuple[int, int], tuple[str, int]] = {}  # what was said, and where its record waits
         for split, record, at in checked:
-            pair = pair_id(record)
-            if (pair, record.judge) in votes:
-                _, before = votes[pair, record.judge]
+            pair = pairs.setdefault(pair_id(record), len(pairs))
+            judge = judges.setdefault(record.judge, len(judges))
+            if (pair, judge) in votes:
+                _, _, before = _at(waiting, votes[pair, judge][1])
                 report.refuse(at, "contradiction", f"the same judge as {before}, who said otherwise there")
                 continue
-            places.setdefault(pair, []).append(waiting.tell())
-            votes[pair, record.judge] = (_canonical(record), at)
+            votes[pair, judge] = (_canonical(record), waiting.seek(0, os.SEEK_END))
             pickle.dump((split, record, at), waiting)
-        cast = [(pair, judge, verdict) for (pair, judge), (verdict, _) in votes.items()]
-        posteriors = _posteriors(cast) if how == "reliable" and cast else {}
-        for pair, offsets in places.items():
-            group = [_at(waiting, offset) for offset in offsets]
+        posteriors = _posteriors(votes) if how == "reliable" and votes else []
+        places: list[list[int]] = [[] for _ in pairs]
+        for (pair, _), (_, place) in votes.items():
+            places[pair].append(place)
+        for pair, own in enumerate(places):
+            group = [_at(waiting, place) for place in own]
             split, first, at = group[0]
             records = [record for _, record, _ in group]
             report.combined += len(records) - 1
@@ -181,14 +185,13 @@ def _of(canonical: str, record: PreferenceRecord) -> Preferred:
     return verdict if first <= second else _TURNED[verdict]
 
 
-def _posteriors(votes: Sequence[tuple[str, Judge, str]]) -> dict[str, dict[str, float]]:
+def _posteriors(votes: Mapping[tuple[int, int], tuple[str, int]]) -> list[dict[str, float]]:
+    """Each pair's, by canonical verdict; pairs are numbered in the order of their first votes."""
     from align.agreement.dawid_skene import dawid_skene
 
-    fitted = dawid_skene(votes, VERDICTS)
-    return {
-        str(pair): dict(zip(VERDICTS, row, strict=True))
-        for pair, row in zip(fitted.items, fitted.posteriors_IJ.tolist(), strict=True)
-    }
+    cast = ((pair, judge, verdict) for (pair, judge), (verdict, _) in votes.items())
+    fitted = dawid_skene(cast, VERDICTS)
+    return [dict(zip(VERDICTS, row, strict=True)) for row in fitted.posteriors_IJ.tolist()]
 
 
 def _at(waiting: Any, offset: int) -> Checked:

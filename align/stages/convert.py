@@ -40,7 +40,7 @@ class Convert:
         from align.types import Result
 
         done, report = convert(self.dataset, self.convert.format, run.directory)
-        run.note_input("data", getattr(self.dataset.source, "path", None), done.sha256)
+        run.note_input("data", getattr(self.dataset.source, "path", None))
         for line in lines(done, report):
             say(line)
         say(f"  what was left out, row by row: {run.directory / 'data_report.json'}")
