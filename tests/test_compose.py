@@ -182,6 +182,8 @@ def test_a_list_of_paths_may_hold_that_sign_too() -> None:
     for text in ("[runs/seed=1, runs/b]", "['runs/seed=1',runs/b]"):
         run = run_from([*typed, f"reward.paths={text}"], [])
         assert run.stage.reward.paths == ("runs/seed=1", "runs/b")  # type: ignore[attr-defined]
+    run = run_from(["stage=collect", "collect=strength", "collect.sources=[a.json,http://b:1/v1#c]"], [])
+    assert run.stage.collect.sources == ("a.json", "http://b:1/v1#c")  # type: ignore[attr-defined]
     swept = ["reward.paths=[runs/seed=1,runs/b]", "seed=1,2"]
     assert [job[0] for job in combinations(swept)] == swept[:1] * 2
 
