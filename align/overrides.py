@@ -58,7 +58,7 @@ def parse(override: str) -> Choice:
 
 
 def readable(text: str) -> str:
-    """A value as typed, in quotes where it holds ``=`` or ``#``: its grammar has no place for those.
+    """A value as typed, in quotes where it holds ``=`` or ``#``, for which Hydra's grammar has no place.
 
     A sweep's folders are named ``seed=1``, and are then named as a model's or a reward's path, or as several
     in a plain list; a server's model follows its address and a ``#``.
