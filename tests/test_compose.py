@@ -182,6 +182,8 @@ def test_a_list_of_paths_may_hold_that_sign_too() -> None:
     for text in ("[runs/seed=1, runs/b]", "['runs/seed=1',runs/b]"):
         run = run_from([*typed, f"reward.paths={text}"], [])
         assert run.stage.reward.paths == ("runs/seed=1", "runs/b")  # type: ignore[attr-defined]
+    run = run_from(["stage=collect", "collect=strength", "collect.sources=[a.json,http://b:1/v1#c]"], [])
+    assert run.stage.collect.sources == ("a.json", "http://b:1/v1#c")  # type: ignore[attr-defined]
     swept = ["reward.paths=[runs/seed=1,runs/b]", "seed=1,2"]
     assert [job[0] for job in combinations(swept)] == swept[:1] * 2
 
@@ -202,7 +204,7 @@ def pipeline(*words: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("method", sorted({*choices("collect")} - {"active"}))
 def test_each_way_of_collecting_has_its_pipeline_which_trains_on_what_it_collects(method: str) -> None:
-    """Options of the dataset reach all steps but the one that trains."""
+    """``active`` leaves its pairs to people. No option of the dataset reaches the step that trains on it."""
     needed = ("collect.path=judge",) if method == "judge" else ()
     steps = pipeline(f"collect={method}", *needed, "dataset=toy", "dataset.pairs=60", "collection.limit=9")
     order = list(steps)
@@ -210,7 +212,8 @@ def test_each_way_of_collecting_has_its_pipeline_which_trains_on_what_it_collect
     assert order.index("collect") < order.index("dpo") < order.index("evaluate")
     assert isinstance(steps["collect"].stage.collect, registry.component("collect", method))
     trained = steps["dpo"].stage
-    assert trained.dataset.source == registry.component("dataset", "records")(path="runs/w/collect")
+    assert isinstance(trained.dataset.source, registry.component("dataset", "records"))
+    assert trained.dataset.source.path == "runs/w/collect"
     assert trained.model.path == steps["evaluate"].stage.reference.path
     assert steps["evaluate"].stage.model.path == "runs/w/dpo"
     assert steps["collect"].stage.collection.limit == 9, "what is typed wins over what stands in for it"
