@@ -10,6 +10,8 @@ from align.types import Result
 WORDS = (
     (r"accuracy", "accuracy"),
     (r"expected_accuracy", "accuracy to be expected"),
+    (r"claimed_accuracy", "accuracy that the scores claim"),
+    (r"prompt_agreement", "ordered by the reward as by the prompt"),
     (r"bayes_accuracy", "best possible (Bayes)"),
     (r"ties", "pairs scored alike"),
     (r"margin", "score of chosen less rejected"),
