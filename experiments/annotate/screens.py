@@ -94,11 +94,11 @@ def screenshots(to: Path) -> list[Path]:
 def admin_screenshot(to: Path) -> Path:
     """The admin's overview of a simulated study; returns the file."""
     to.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="align-annotate-") as at, simulated(Path(at)) as link:
-        with _browser() as browser:
-            page = browser.new_context(**DESKTOP).new_page()
-            page.goto(link)
-            page.screenshot(path=str(to / "admin.png"), full_page=True)
+    made = tempfile.TemporaryDirectory(prefix="align-annotate-")
+    with made as at, simulated(Path(at)) as link, _browser() as browser:
+        page = browser.new_context(**DESKTOP).new_page()
+        page.goto(link)
+        page.screenshot(path=str(to / "admin.png"), full_page=True)
     return to / "admin.png"
 
 

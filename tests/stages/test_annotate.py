@@ -73,9 +73,7 @@ def test_a_study_from_the_command_to_the_records(tmp_path: Path) -> None:
     records = list(read_records(folder))
     assert sorted(record.preferred == "tie" for record in records) == [False, False, True]
     assert {record.judge.kind for record in records} == {"human"}
-    results = {
-        row["metric"]: row["value"] for row in json.loads((folder / "results.json").read_text())["results"]
-    }
+    results = {row["metric"]: row["value"] for row in json.loads((folder / "results.json").read_text())}
     assert results["annotate/judgements"] == 3
     assert json.loads((folder / "run.json").read_text())["state"] == "terminated"
 
