@@ -26,6 +26,7 @@ GROUP_OF_PROTOCOL: dict[Any, str] = {
     protocols.ScoreLoss: "reward_loss",
     protocols.UnpairedLoss: "unpaired_loss",
     protocols.RewardModel: "reward",
+    protocols.Collector: "collect",
     protocols.Tracker: "tracking",
     protocols.Stage: "stage",
 }

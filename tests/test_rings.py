@@ -28,7 +28,7 @@ DOOR = ("align/__main__.py", "align/config.py")
 
 HALL_TYPES = {
     f"align.{name}" for name in ("types", "protocols", "errors", "config", "settings", "registry", "run")
-}
+} | {"align.collect._bench"}
 """What every room may use: the nouns, the settings, the errors."""
 
 ROOMS = ("align/types.py", "align/protocols.py", "align/losses/", "align/reward_losses/")
@@ -36,6 +36,7 @@ ROOMS += tuple(f"align/evaluation/{name}.py" for name in ("statistics", "best_of
 ROOMS += ("align/agreement/", "align/alarms/", "align/models/logprobs.py", "align/models/batch.py")
 ROOMS += tuple(f"align/ppo/{name}.py" for name in ("shaping", "advantages", "objective"))
 ROOMS += tuple(f"align/packing/{name}.py" for name in ("layout", "mask", "segments", "cuda", "head", "work"))
+ROOMS += tuple(f"align/collect/_{name}.py" for name in ("lengths", "probe", "damage", "selection"))
 ROOMS += ("align/generation/cache.py", "align/generation/choose.py")
 
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "deepspeed", "wandb", "tokenizers"}

@@ -1,1 +1,1 @@
-"""Where pairs come from and who prefers (``collect=``): one file a method."""
+"""Where preference pairs come from and who prefers: one file a method, one word after ``collect=``."""

@@ -1,8 +1,9 @@
 """Could a model tell the chosen side from the rejected one by its words alone?
 
-A logistic regression on word counts, chosen minus rejected, scored on prompts that it has not seen. A pair is
-turned round by the sign of its features, so the model has no intercept and its baseline is exactly one half:
-were the labels fair coins, each unseen pair would be right with probability 1/2, whatever was learned.
+A logistic regression on word counts, log(1 + chosen) less log(1 + rejected), scored on prompts that it has
+not seen. A pair is turned round by the sign of its features, so the model has no intercept and its baseline
+is exactly one half: were the labels fair coins, each unseen pair would be right with probability 1/2,
+whatever was learned.
 
 High accuracy is not bad by itself: a polite reply that is preferred for its politeness is told by its words,
 too. What counts is how much better the words tell these labels than they would tell the truth's; where no
@@ -45,11 +46,11 @@ class ProbeSettings:
     """Parts of the prompts, each of which is looked at by a model of the others."""
     least: Annotated[int, Range(low=1)] = 3
     """Pairs in which a word's counts must differ for it to be looked at."""
-    penalty: Annotated[float, Range(low=0, low_open=True)] = 1.0
+    penalty: Annotated[float, Range(low=0, low_open=True)] = 3.0
     """Half of this times the squared weights is added to the summed loss."""
     limit: Annotated[float, Range(low=0.5, high=1)] = 0.8
     """Accuracy that is a warning where no truth is known."""
-    excess: Annotated[float, Range(low=0, high=0.5)] = 0.05
+    excess: Annotated[float, Range(low=0, high=0.5)] = 0.02
     """Accuracy above that on the truth's labels that is a warning where a truth is known."""
     most: Annotated[int, Range(low=1)] = 20000
     """Pairs that are looked at, at most; of more, as many spread evenly over them."""
@@ -89,8 +90,11 @@ class Probe:
 
 @dataclass(frozen=True)
 class Counts:
-    """Word counts of chosen less rejected, sparse: entry e says that pair ``rows[e]`` has ``values[e]``
-    more of word ``columns[e]`` in its chosen reply."""
+    """What pairs have of words, sparse: entry e is that of pair ``rows[e]`` and word ``columns[e]``.
+
+    ``values[e]`` is log(1 + count) in the chosen reply less that in the rejected one: the tenth "the" says
+    less than the first "sorry". Entries are in the order of their pairs.
+    """
 
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
@@ -100,13 +104,11 @@ class Counts:
 
     def times(self, weights: Array) -> Array:
         """One margin a pair."""
-        products = self.values * weights[self.columns]
-        return np.bincount(self.rows, products, minlength=self.pairs)
+        return _summed(self.rows, self.values * weights[self.columns], self.pairs)
 
     def transposed_times(self, margins: Array) -> Array:
         """One sum a word."""
-        products = self.values * margins[self.rows]
-        return np.bincount(self.columns, products, minlength=len(self.vocabulary))
+        return _summed(self.columns, self.values * margins[self.rows], len(self.vocabulary))
 
 
 def probe(pairs: Sequence[PreferencePair], settings: ProbeSettings, label: str = "probe") -> Probe | None:
@@ -165,20 +167,26 @@ def counted(pairs: Sequence[PreferencePair], least: int) -> Counts:
     """Counts of the words that differ in ``least`` pairs or more; case is folded."""
     differences = []
     for pair in pairs:
-        more = Counter(_words(pair.chosen))
-        more.subtract(Counter(_words(pair.rejected)))
-        differences.append({word: count for word, count in more.items() if count})
+        chosen, rejected = Counter(_words(pair.chosen)), Counter(_words(pair.rejected))
+        words = [word for word in chosen | rejected if chosen[word] != rejected[word]]
+        differences.append({word: math.log1p(chosen[word]) - math.log1p(rejected[word]) for word in words})
     spread = Counter(word for one in differences for word in one)
     vocabulary = tuple(sorted(word for word, seen in spread.items() if seen >= least))
     places = {word: i for i, word in enumerate(vocabulary)}
     entries = [
-        (row, places[word], count)
+        (row, places[word], value)
         for row, one in enumerate(differences)
-        for word, count in sorted(one.items())
+        for word, value in sorted(one.items())
         if word in places
     ]
-    table = np.array(entries, dtype=np.int64).reshape(-1, 3)
-    return Counts(table[:, 0], table[:, 1], table[:, 2].astype(np.float64), len(pairs), vocabulary)
+    rows, columns, values = zip(*entries, strict=True) if entries else ((), (), ())
+    return Counts(
+        np.array(rows, dtype=np.int64),
+        np.array(columns, dtype=np.int64),
+        np.array(values, dtype=np.float64),
+        len(pairs),
+        vocabulary,
+    )
 
 
 def fitted(counts: Counts, penalty: float, used: NDArray[np.bool_] | None = None) -> Array:
@@ -204,15 +212,25 @@ def fitted(counts: Counts, penalty: float, used: NDArray[np.bool_] | None = None
     return w
 
 
+def _summed(places: NDArray[np.int64], values: Array, size: int) -> Array:
+    return np.bincount(places, values, minlength=size).astype(np.float64)
+
+
 def _loss(counts: Counts, w: Array, weight: Array, penalty: float) -> float:
     losses = np.logaddexp(0.0, -counts.times(w))
     return float(weight @ losses) + penalty / 2 * float(w @ w)
 
 
 def _solved(counts: Counts, curvature: Array, penalty: float, target: Array) -> Array:
-    """Conjugate gradients for (X^T diag(curvature) X + penalty) s = target."""
+    """Conjugate gradients for (X^T diag(curvature) X + penalty) s = target, scaled by its diagonal.
+
+    Frequent words, whose counts differ in nearly every pair, would make it take much longer without.
+    """
+    squares = counts.values**2 * curvature[counts.rows]
+    diagonal = penalty + _summed(counts.columns, squares, len(target))
     solution, residual = np.zeros_like(target), target.copy()
-    direction, size = residual.copy(), float(residual @ residual)
+    direction = residual / diagonal
+    size = float(residual @ direction)
     enough = 1e-4 * size  # a step need not be exact: the next one starts where it leads
     for _ in range(200):
         if size <= enough:
@@ -221,8 +239,9 @@ def _solved(counts: Counts, curvature: Array, penalty: float, target: Array) -> 
         reach = size / float(direction @ bent)
         solution += reach * direction
         residual -= reach * bent
-        size, before = float(residual @ residual), size
-        direction = residual + size / before * direction
+        scaled = residual / diagonal
+        size, before = float(residual @ scaled), size
+        direction = scaled + size / before * direction
     return solution
 
 

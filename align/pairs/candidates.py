@@ -63,7 +63,7 @@ def write_candidates(folder: Path, candidates: Iterable[CandidatePair]) -> int:
     Raises:
         DataError: a candidate that JSON or UTF-8 cannot hold.
     """
-    return write_lines(folder, CANDIDATES, KIND, map(_line, candidates), dict)
+    return write_lines(folder, CANDIDATES, KIND, map(candidate_line, candidates), dict)
 
 
 def read_candidates(folder: Path) -> Iterator[CandidatePair]:
@@ -84,12 +84,17 @@ def read_candidates(folder: Path) -> Iterator[CandidatePair]:
 _NOBODY = Judge("file", "nobody")
 
 
-def _line(candidate: CandidatePair) -> bytes:
+def candidate_line(candidate: CandidatePair) -> bytes:
+    """One candidate as one line; equal ones give equal bytes."""
     return encoded({**values_of(judged(candidate, "tie", _NOBODY)), **dict.fromkeys(JUDGEMENT)})
 
 
 def candidate_from(values: Mapping[str, Any]) -> CandidatePair:
-    """The candidate of a line's values. Raises ``BadRow``: it is judged, or no record's line."""
+    """The candidate that ``candidate_line`` wrote.
+
+    Raises:
+        BadRow: values that make none, or that hold a judgement.
+    """
     if any(values.get(name) is not None for name in JUDGEMENT):
         raise BadRow("judged", "a record, and no candidate: read it with dataset=records")
     blank = {"kind": _NOBODY.kind, "name": _NOBODY.name}

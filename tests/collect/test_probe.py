@@ -43,11 +43,12 @@ def test_the_model_is_scikit_learns(penalty: float):
 
 
 def test_one_word_by_hand():
-    """40 pairs that one word tells: its weight solves w = 40 / (1 + exp(w))."""
+    """40 pairs that one word tells, x = log 2 in each: its weight solves w = 40 x / (1 + exp(w x))."""
     counts = counted([pair("yes", "", f"p{i}") for i in range(40)], least=3)
     assert counts.vocabulary == ("yes",)
     (weight,) = fitted(counts, penalty=1.0)
-    assert weight == pytest.approx(40 / (1 + np.exp(weight)), abs=1e-4)
+    x = np.log(2)
+    assert weight == pytest.approx(40 * x / (1 + np.exp(weight * x)), abs=1e-4)
 
 
 def test_counts_are_differences_with_the_case_folded():
@@ -56,7 +57,9 @@ def test_counts_are_differences_with_the_case_folded():
     found = {
         counts.vocabulary[column]: value for column, value in zip(counts.columns, counts.values, strict=True)
     }
-    assert found == {"the": 1, ",": 1, "dog": 1, "a": -1, ":": -1}
+    two = np.log(2)
+    expected = {"the": np.log(3) - two, ",": two, "dog": two, "a": -two, ":": -two}
+    assert found == pytest.approx(expected)
 
 
 def test_rare_words_are_not_looked_at():
