@@ -37,7 +37,10 @@ class Source(Protocol):
         """What ``record`` returns: preference records, demonstrations, or labelled replies."""
 
     def rows(self) -> Iterator[Row]:
-        """The raw rows in order, lazily, each with its location."""
+        """The raw rows in order, lazily, each with its location.
+
+        A row that holds several judgements comes as often, one judgement each (``align.pairs.judgements``).
+        """
 
     def record(self, values: Mapping[str, Any]) -> Record:
         """One row as a record, without id and location (the reader fills them in). Raises ``BadRow``."""

@@ -112,9 +112,16 @@ class DatasetSettings:
     split_seed: NaturalInt = 0
     """Draws the split; apart from ``seed``, so that runs over seeds share their test set."""
     limit: PositiveInt | None = None
-    """Reads this many rows at most; none reads all."""
+    """Reads this many rows (judgements, where a row holds several) at most; none reads all."""
+    votes: Literal["each", "majority", "reliable"] = "each"
+    """What several judges' judgements of one pair make: ``each`` a pair; or one together, what more than half
+    of the votes say (``majority``), or more than half of the posterior of Dawid and Skene (``reliable``)."""
+    ties: Literal["drop", "half", "both"] = "drop"
+    """What a tie makes: no pair; one in a direction drawn by the hash of its id; one in each direction."""
 
     def __post_init__(self) -> None:
+        if self.source.offers != "pairs" and (self.votes, self.ties) != ("each", "drop"):
+            raise ConfigError("votes and ties are for datasets of pairs: leave them out")
         if self.test_fraction + self.validation_fraction >= 1:
             raise ConfigError("test_fraction + validation_fraction leaves nothing to train on")
 
@@ -278,6 +285,16 @@ class BestOfNSettings:
     """Split that the prompts come from."""
     chunk: PositiveInt = 32
     """Prompts whose replies are written down together: what a kill loses at most."""
+
+
+@dataclass(frozen=True)
+class ConvertSettings:
+    """What ``stage=convert`` writes."""
+
+    format: Literal[
+        "records", "trl_standard", "trl_conversational", "hh", "prompt_completion", "unpaired"
+    ] = "records"
+    """The format: this project's records, which lose nothing, or one that others read."""
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,8 @@ def test_a_dotted_name_is_somebody_elses_component(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ([], "no stage given. Type: python -m align stage=NAME, with one of: best_of_n, dpo, evaluate"),
-        (["stage=dpoo"], "no stage named 'dpoo'. Did you mean 'dpo'? Known: best_of_n, dpo, evaluate"),
+        ([], "no stage given. Type: python -m align stage=NAME, with one of: best_of_n, "),
+        (["stage=dpoo"], "no stage named 'dpoo'. Did you mean 'dpo'? Known: best_of_n, "),
         (["stage=dpo", "loss=ipoo"], "no loss named 'ipoo'. Did you mean 'ipo'? Known: "),
         (["stage=dpo", "loss.betaa=1"], "loss.betaa: there is no such option. Did you mean 'beta'?"),
         (["stage=dpo", "loss.beta=-1"], "loss.beta: takes a number above 0, got -1"),

@@ -146,6 +146,18 @@ def _resampled(
     """
     size = len(centred)
     moments = np.stack([centred, counts, centred**2, centred * counts, counts**2], axis=1)
+    s, n, ss, sn, nn = resampled_sums(moments, resamples, rng).T
+    shifts = s / n
+    squares = np.maximum(ss - 2 * shifts * sn + shifts**2 * nn, 0.0)
+    return shifts, np.sqrt(_bessel(size) * squares) / n
+
+
+def resampled_sums(moments: Array, resamples: int, rng: np.random.Generator) -> Array:
+    """Sums (resamples, m) over rows of ``moments`` (units, m), as many drawn with replacement as there are.
+
+    All that a bootstrap of a function of sums needs; no resample is held as rows.
+    """
+    size = len(moments)
     rows = max(1, _CHUNK // size)
     totals = []
     for start in range(0, resamples, rows):
@@ -154,10 +166,8 @@ def _resampled(
         flat = (drawn + np.arange(count)[:, None] * size).ravel()
         times = np.bincount(flat, minlength=count * size).reshape(count, size)
         totals.append(times.astype(np.float64) @ moments)
-    s, n, ss, sn, nn = np.concatenate(totals).T
-    shifts = s / n
-    squares = np.maximum(ss - 2 * shifts * sn + shifts**2 * nn, 0.0)
-    return shifts, np.sqrt(_bessel(size) * squares) / n
+    sums: Array = np.concatenate(totals)
+    return sums
 
 
 def _bessel(size: int) -> float:

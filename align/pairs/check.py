@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ def check(record: Record) -> None:
 
     Raises:
         BadRow: ``empty_prompt``, ``prompt_ends_with_reply``, ``empty_reply``, ``same_replies``,
-            ``not_unicode``.
+            ``not_unicode``, ``not_json``.
     """
     _check_prompt(record.prompt)
     for name, text in _replies(record).items():
@@ -31,9 +32,22 @@ def check(record: Record) -> None:
             raise BadRow("empty_reply", f"the {name} is {'only whitespace' if text else 'empty'}")
         if _HALF_CHARACTER.search(text):
             raise BadRow("not_unicode", f"the {name} holds half a surrogate pair")
-    pair = record.pair() if isinstance(record, PreferenceRecord) else None
+    if not isinstance(record, PreferenceRecord):
+        return
+    pair = record.pair()
     if pair and pair.chosen == pair.rejected:
         raise BadRow("same_replies", "the chosen reply equals the rejected one")
+    _check_written(record)
+
+
+def _check_written(record: PreferenceRecord) -> None:
+    """What else a record holds must fit into its line of ``records.jsonl``."""
+    replies = [[reply.model, dict(reply.sampling), reply.seed] for reply in record.replies]
+    rest = [record.id, *_judge(record), record.method, dict(record.details), replies]
+    try:
+        json.dumps(rest, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, TypeError) as error:
+        raise BadRow("not_json", f"the record cannot be written: {error}") from error
 
 
 def _check_prompt(prompt: Prompt) -> None:
@@ -58,8 +72,8 @@ def _replies(record: Record) -> dict[str, str]:
 
 
 def record_id(record: Record) -> str:
-    """16 hexadecimal digits from prompt and replies: the same text has the same id in every run."""
-    return _digest(record.prompt, *_in_order(record), size=8).hex()
+    """16 hexadecimal digits from prompt, replies and who judged them: the same in every run."""
+    return _digest(record.prompt, *_in_order(record), *_judge(record), size=8).hex()
 
 
 def prompt_id(prompt: Prompt) -> str:
@@ -84,17 +98,18 @@ class Seen:
 
         Raises:
             BadRow: ``duplicate``; ``contradiction`` (the same two replies, the other one preferred);
-                ``repeated_id`` (an id of the file's own under another text).
+                ``repeated_id`` (an id of the file's own under another text). Several judges may judge one
+                pair, each of them once.
         """
-        texts = _in_order(record)
-        key = _digest(record.prompt, _kind(record), *sorted(texts))
+        key = _digest(record.prompt, _kind(record), *sorted(_in_order(record)), *_judge(record))
         label = _label(record)
         if key in self._places:
             first, before = self._place(key)
             if before == label:
                 raise BadRow("duplicate", f"the same as {first}")
             raise BadRow(
-                "contradiction", f"the same replies as {first}, judged otherwise there; that one is kept"
+                "contradiction",
+                f"the same replies and the same judge as {first}, judged otherwise there; that one is kept",
             )
         if own_id:
             id_key = hashlib.blake2b(b"id" + own_id.encode(), digest_size=16).digest()
@@ -134,6 +149,13 @@ def _in_order(record: Record) -> tuple[str, ...]:
     if isinstance(record, PreferenceRecord):
         return tuple(reply.text for reply in record.replies)
     return (record.reply,)
+
+
+def _judge(record: Record) -> tuple[str, ...]:
+    """Who judged, as texts; nothing where nobody did."""
+    if not isinstance(record, PreferenceRecord):
+        return ()
+    return (record.judge.kind, record.judge.name, record.judge.version or "")
 
 
 def _label(record: Record) -> int:

@@ -22,6 +22,9 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 CODE = (
     "align/pairs/*.py",
+    "align/agreement/__init__.py",
+    "align/agreement/dawid_skene.py",
+    "align/agreement/table.py",
     "align/models/chat.py",
     "align/models/tokenizer.py",
     "align/models/templates.py",

@@ -48,6 +48,53 @@ def messages_of(values: Mapping[str, Any], key: str) -> tuple[Message, ...]:
     return tuple(_message(one, f"{key}[{i}]") for i, one in enumerate(value))
 
 
+def maybe_text(values: Mapping[str, Any], key: str) -> str | None:
+    """The text under a key, or None where there is none or null. Raises ``BadRow`` (``not_text``)."""
+    return None if values.get(key) is None else text_of(values, key)
+
+
+def section_of(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The object under a key. Raises ``BadRow`` (``missing_key``, ``null``, ``not_an_object``)."""
+    value = value_of(values, key)
+    if not isinstance(value, dict):
+        raise BadRow("not_an_object", f"'{key}' is {_shown(value)}, not {{...}}")
+    return value
+
+
+def objects_of(values: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """The list of objects under a key. Raises ``BadRow`` (``missing_key``, ``null``, ``not_a_list``)."""
+    value = value_of(values, key)
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise BadRow("not_a_list", f"'{key}' is {_shown(value)}, not [{{...}}, ...]")
+    return value
+
+
+def known_of(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """Those of the keys that hold something, for a record's ``details``."""
+    return {key: values[key] for key in keys if values.get(key) is not None}
+
+
+def instruction_prompt(values: Mapping[str, Any]) -> Prompt:
+    """Alpaca's ``instruction``, with its ``input`` after a blank line where the row has one.
+
+    Raises:
+        BadRow: what is wrong with a field.
+    """
+    instruction, more = text_of(values, "instruction"), maybe_text(values, "input")
+    return text_prompt(f"{instruction}\n\n{more}" if more else instruction)
+
+
+def prompt_of(values: Mapping[str, Any], key: str) -> Prompt:
+    """The prompt under a key: text, which is one user message, or messages.
+
+    Raises:
+        BadRow: what is wrong with the field.
+    """
+    if isinstance(values.get(key), list):
+        return messages_of(values, key)
+    return text_prompt(text_of(values, key))
+
+
 def number_of(values: Mapping[str, Any], key: str) -> float:
     """The finite number under a key; a table of text (CSV) may hold it as text.
 
@@ -137,14 +184,18 @@ def prompt_and_reply(values: Mapping[str, Any]) -> tuple[Prompt, str]:
     return text_prompt(text_of(values, "prompt")), text_of(values, "completion")
 
 
-def two_replies(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) -> tuple[Prompt, str, str]:
-    """Two whole conversations as the prompt that they share and their last turns.
+def two_replies(
+    chosen: tuple[Message, ...],
+    rejected: tuple[Message, ...],
+    names: tuple[str, str] = ("chosen", "rejected"),
+) -> tuple[Prompt, str, str]:
+    """Two whole conversations (by their ``names`` in the row) as the prompt that they share and their ends.
 
     Raises:
         BadRow: ``no_reply``; ``prompts_differ``, where they part before the last turn.
     """
-    prompt, chosen_reply = last_reply(chosen, "chosen")
-    other, rejected_reply = last_reply(rejected, "rejected")
+    prompt, chosen_reply = last_reply(chosen, names[0])
+    other, rejected_reply = last_reply(rejected, names[1])
     if prompt != other:
         at = next((i for i, (a, b) in enumerate(zip(prompt, other, strict=False)) if a != b), None)
         turn = (min(len(prompt), len(other)) if at is None else at) + 1

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Literal, cast, overload
 
 from align import registry
 from align.errors import BadRow, ConfigError
 from align.pairs.check import Seen, check, pair_id, prompt_id, record_id
 from align.pairs.report import DataReport
 from align.pairs.split import Split, split_of
+from align.pairs.ties import pairs_of
+from align.pairs.votes import combined
 from align.types import Demonstration, PreferenceRecord, UnpairedExample
 
 if TYPE_CHECKING:
@@ -39,11 +41,23 @@ def records(dataset: DatasetSettings, report: DataReport) -> Iterator[Preference
         ConfigError: the dataset offers demonstrations.
         DataError: a missing file; bad rows under ``bad_rows=error``; no row that can be used.
     """
+    for record, _ in placed_records(dataset, report):
+        yield record
+
+
+def placed_records(
+    dataset: DatasetSettings, report: DataReport
+) -> Iterator[tuple[PreferenceRecord, Location]]:
+    """The same, each with its row's place, which is not its own where the file says where it came from.
+
+    Raises:
+        ConfigError, DataError: as ``records``.
+    """
     refuse_demonstrations(dataset)
-    for split, record, _ in _checked(dataset, report):
+    for split, record, at in _judged(dataset, report):
         assert isinstance(record, PreferenceRecord)
         report.keep(split)
-        yield record
+        yield record, at
     report.finish()
 
 
@@ -54,7 +68,7 @@ def texts(dataset: DatasetSettings) -> Iterator[str]:
         DataError: as ``records``.
     """
     report = report_for(dataset)
-    for split, record, _ in _checked(dataset, report):
+    for split, record, _ in _judged(dataset, report):
         report.keep(split)
         if split != "train":
             continue
@@ -87,40 +101,61 @@ def examples(
 ) -> Iterator[tuple[Split, Example, Location]]:
     """What training sees of a dataset, with its split and its row's place, as the kind that is wanted.
 
-    Decisive pairs serve every kind. A demonstration is their prompt and chosen reply, once however many pairs
-    hold it; labelled replies are both, the chosen one desirable, the rejected one not. Of labelled replies,
-    the desirable ones are demonstrations. Whoever uses an example calls ``report.keep``, and
-    ``report.finish`` after the last.
+    Decisive pairs serve every kind, and ties as ``dataset.ties`` says. A demonstration is their prompt and
+    chosen reply, once however many pairs hold it; labelled replies are both, the chosen one desirable, the
+    rejected one not. Of labelled replies, the desirable ones are demonstrations. Whoever uses an example
+    calls ``report.keep``, and ``report.finish`` after the last.
 
     Raises:
         ConfigError: the dataset offers nothing that makes examples of this kind.
-        DataError: a missing file; bad rows under ``bad_rows=error``.
+        DataError: a missing file; bad rows under ``bad_rows=error``; no row that can be used.
+    """
+    for split, _, found, at in examples_of_records(dataset, report, wants):
+        for example in found:
+            yield split, example, at
+
+
+def examples_of_records(
+    dataset: DatasetSettings, report: DataReport, wants: Wants
+) -> Iterator[tuple[Split, Record, list[Example], Location]]:
+    """The same beside the record that they were made of; of a record that makes none, the report tells why.
+
+    Raises:
+        ConfigError, DataError: as ``examples``.
     """
     if wants == "pairs":
         refuse_demonstrations(dataset)
     elif wants == "unpaired":
         refuse_unlabelled(dataset)
     repeated = Seen()
-    for split, record, at in _checked(dataset, report):
-        found: list[Example] = []
+    for split, record, at in _judged(dataset, report):
         if not isinstance(record, PreferenceRecord):
-            found = _of_one_reply(record, wants, report, at)
-        elif (pair := record.pair()) is None:
-            report.refuse(at, "not_decisive", f"neither reply is preferred ({record.preferred})")
-        elif wants == "pairs":
-            found = [pair]
-        elif wants == "unpaired":
-            found = _both_replies(pair)
+            yield split, record, _of_one_reply(record, wants, report, at), at
+            continue
+        pairs = pairs_of(record, dataset.ties)
+        if not pairs:
+            same = " of two equal replies" if record.replies[0].text == record.replies[1].text else ""
+            report.refuse(at, "not_decisive", f"neither reply is preferred ({record.preferred}{same})")
+        yield split, record, _of_pairs(pairs, wants, report, at, repeated), at
+
+
+def _of_pairs(
+    pairs: list[PreferencePair], wants: Wants, report: DataReport, at: Location, repeated: Seen
+) -> list[Example]:
+    if wants == "pairs":
+        return list(pairs)
+    if wants == "unpaired":
+        return [example for pair in pairs for example in _both_replies(pair)]
+    found: list[Example] = []
+    for pair in pairs:
+        demonstration = Demonstration(pair.id, pair.prompt, pair.chosen, pair.location)
+        try:
+            repeated.refuse_repeats(demonstration, "", at)
+        except BadRow as repeat:
+            report.refuse(at, "repeated_demonstration", repeat.detail)
         else:
-            demonstration = Demonstration(pair.id, pair.prompt, pair.chosen, pair.location)
-            try:
-                repeated.refuse_repeats(demonstration, "", at)
-            except BadRow as repeat:
-                report.refuse(at, "repeated_demonstration", repeat.detail)
-            else:
-                found = [demonstration]
-        for example in found:
-            yield split, example, at
+            found.append(demonstration)
+    return found
 
 
 def _of_one_reply(
@@ -140,6 +175,14 @@ def _both_replies(pair: PreferencePair) -> list[Example]:
         UnpairedExample(f"{pair.id}:chosen", pair.prompt, pair.chosen, True, pair.location),
         UnpairedExample(f"{pair.id}:rejected", pair.prompt, pair.rejected, False, pair.location),
     ]
+
+
+def _judged(dataset: DatasetSettings, report: DataReport) -> Iterator[tuple[Split, Record, Location]]:
+    """Whole records, the votes on one pair combined as ``dataset.votes`` says (pairs only have votes)."""
+    if dataset.votes == "each" or dataset.source.offers != "pairs":
+        return _checked(dataset, report)
+    pairs = cast("Iterator[tuple[Split, PreferenceRecord, Location]]", _checked(dataset, report))
+    return combined(pairs, dataset.votes, report)
 
 
 def _checked(dataset: DatasetSettings, report: DataReport) -> Iterator[tuple[Split, Record, Location]]:

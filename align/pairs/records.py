@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from align.errors import BadRow, DataError
 from align.files import written_aside
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 RECORDS = "records.jsonl"
 MANIFEST = "manifest.json"
 KIND = "preference_records"
+JUDGES: tuple[str, ...] = get_args(get_type_hints(Judge)["kind"])
 
 
 def write_records(folder: Path, records: Iterable[PreferenceRecord]) -> int:
@@ -186,12 +187,15 @@ def _check_values(record: PreferenceRecord) -> None:
     """JSON of the right shape can still hold a number where text belongs, or a word that nobody knows."""
     ids = [record.id, record.prompt_id, record.pair_id]
     texts = [*ids, *(message.content for message in record.prompt), *(r.text for r in record.replies)]
+    texts += [record.judge.name, "" if record.judge.version is None else record.judge.version]
     wrong = [text for text in texts if not isinstance(text, str)]
     if wrong:
         raise BadRow("not_text", f"{wrong[0]!r} where text belongs")
     roles = [message.role for message in record.prompt if message.role not in get_args(Role)]
     if roles:
         raise BadRow("unknown_role", repr(roles[0]))
+    if record.judge.kind not in JUDGES:
+        raise BadRow("unknown_judge", f"{record.judge.kind!r}; its kind is one of {', '.join(JUDGES)}")
     if record.preferred not in get_args(Preferred):
         raise BadRow(
             "unknown_preference", f"{record.preferred!r}; it is one of {', '.join(get_args(Preferred))}"

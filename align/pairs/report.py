@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SHOWN = 5
 """Rows or reasons that a message names before it says how many more there are."""
 
-NOT_BAD = ("not_decisive", "not_desirable", "too_long", "repeated_demonstration")
+NOT_BAD = ("not_decisive", "not_judged", "not_desirable", "too_long", "repeated_demonstration")
 """Reasons to leave out a row that has nothing wrong with it: ``bad_rows=error`` does not stop at these."""
 
 
@@ -33,6 +33,7 @@ class DataReport:
     def __init__(self, dataset: str, *, stop_at_bad_rows: bool = False) -> None:
         self.dataset = dataset
         self.read = 0
+        self.combined = 0
         self.kept: Counter[Split] = Counter()
         self.refused: Counter[str] = Counter()
         self.truncated = 0
@@ -93,6 +94,8 @@ class DataReport:
         splits = ", ".join(f"{split} {self.kept[split]:,}" for split in SPLITS)
         kept = f"{self.kept.total():,} {'examples made' if self.kept.total() > self.read else 'kept'}"
         lines = [f"dataset {self.dataset}: {self.read:,} rows read, {kept} ({splits})"]
+        if self.combined:
+            lines.append(f"  {self.combined:,} more votes on the same pairs are combined with these")
         if self.refused:
             lines.append(f"  left out {self.refused.total():,}:")
             lines += [f"    {line}" for line in self._reasons()]
@@ -109,6 +112,7 @@ class DataReport:
             "complete": self.complete,
             "read": self.read,
             "kept": self.kept.total(),
+            "combined": self.combined,
             "splits": {split: self.kept[split] for split in SPLITS},
             "refused": dict(self.refused.most_common()),
             "truncated": self.truncated,

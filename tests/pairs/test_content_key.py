@@ -57,6 +57,8 @@ CHANGES = {
     "validation_fraction": {"validation_fraction": 0.1},
     "split_seed": {"split_seed": 1},
     "limit": {"limit": 1},
+    "votes": {"votes": "majority"},
+    "ties": {"ties": "half"},
 }
 
 
