@@ -18,6 +18,9 @@ from torch.nn import functional as F
 
 SMALLEST = 1 << 22
 """Multiplications from which on the other library is asked: smaller products end before Python is done."""
+FINE, COARSE = 32, 256
+"""Rows are filled up with zeros to a multiple of the one, from ``COARSE`` rows on of the other: oneDNN
+writes code for each shape that it has not seen, and does not give back the megabyte that this takes."""
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -41,8 +44,10 @@ class Linear(nn.Linear):
         if rows * self.in_features * self.out_features < SMALLEST or not _fits(input, self.weight):
             return F.linear(input, self.weight, self.bias)
         flat_NK = input.reshape(-1, self.in_features)
-        multiply = _Product.apply if torch.is_grad_enabled() else product
-        out_NM: Tensor = multiply(flat_NK, self.weight, self.bias)
+        if torch.is_grad_enabled():
+            out_NM: Tensor = _Product.apply(flat_NK, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        else:
+            out_NM = product(filled(flat_NK), self.weight, self.bias)[:rows]
         return out_NM.view(*input.shape[:-1], self.out_features)
 
 
@@ -50,6 +55,13 @@ def product(one_NK: Tensor, other_MK: Tensor, bias_M: Tensor | None = None) -> T
     """``one @ other.T + bias`` (N, M) by oneDNN; float32 on the CPU, in any strides."""
     found: Tensor = torch.ops.mkldnn._linear_pointwise(one_NK, other_MK, bias_M, "none", [], "")
     return found
+
+
+def filled(rows_NK: Tensor) -> Tensor:
+    """The rows, and rows of zeros behind them up to a number that many shapes share."""
+    grain = FINE if len(rows_NK) < COARSE else COARSE
+    missing = -len(rows_NK) % grain
+    return F.pad(rows_NK, (0, 0, 0, missing)) if missing else rows_NK
 
 
 @functools.cache
@@ -76,16 +88,19 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, input_NK: Tensor, weight_MK: Tensor, bias_M: Tensor | None) -> Tensor:
-        ctx.save_for_backward(input_NK, weight_MK)
-        return product(input_NK, weight_MK, bias_M)
+        whole_NK = filled(input_NK)
+        ctx.save_for_backward(whole_NK, weight_MK)
+        ctx.rows = len(input_NK)
+        return product(whole_NK, weight_MK, bias_M)[: ctx.rows]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        (gradient_NM,) = gradients
-        input_NK, weight_MK = ctx.saved_tensors
+        whole_NK, weight_MK = ctx.saved_tensors
         of_input, of_weight, of_bias = ctx.needs_input_grad
+        gradient_NM = filled(gradients[0])
         return (
-            product(gradient_NM, weight_MK.t()) if of_input else None,
-            product(gradient_NM.t(), input_NK.t()) if of_weight else None,
-            gradient_NM.sum(0) if of_bias else None,
+            product(gradient_NM, weight_MK.t())[: ctx.rows] if of_input else None,
+            # rows of zeros add nothing to the sum over rows
+            product(gradient_NM.t(), whole_NK.t()) if of_weight else None,
+            gradients[0].sum(0) if of_bias else None,
         )

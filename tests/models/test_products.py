@@ -60,8 +60,7 @@ def test_numbers_and_gradients_are_those_of_the_layer(slow, asked, shape, bias):
     found = [out, inputs.grad, *(one.grad for one in layer.parameters())]
     for one, other in zip(found, of_float64(layer, inputs, gradient), strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)
-    rows = inputs.numel() // 24
-    assert asked == [(rows, 24, 40), (rows, 40, 24), (40, rows, 24)]
+    assert asked == [(32, 24, 40), (32, 40, 24), (40, 32, 24)], "filled up to 32 rows"
 
 
 def test_what_is_frozen_gets_no_gradient_and_costs_none(slow, asked):
@@ -86,6 +85,15 @@ def test_strides_do_not_matter():
     torch.testing.assert_close(turned, wanted.t(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("rows", "full"), [(1, 32), (32, 32), (33, 64), (255, 256), (256, 256), (257, 512)])
+def test_many_numbers_of_rows_share_few_shapes(rows, full):
+    given = torch.ones(rows, 3)
+    found = products.filled(given)
+    assert found.shape == (full, 3)
+    assert found.sum() == 3 * rows
+    assert torch.equal(found[:rows], given)
+
+
 def test_small_products_other_types_and_autocast_stay_with_torch(slow, asked, monkeypatch):
     layer = nn.Linear(16, 16)
     quicken(layer)
@@ -98,7 +106,7 @@ def test_small_products_other_types_and_autocast_stay_with_torch(slow, asked, mo
     assert asked == []
     monkeypatch.setattr(products, "SMALLEST", 4 * 16 * 16)
     layer(inputs)
-    assert asked == [(4, 16, 16)]
+    assert asked == [(32, 16, 16)]
 
 
 def test_a_quick_model_is_saved_and_copied_as_it_was(slow):
