@@ -146,7 +146,7 @@ class Desk:
     def progress(self, annotator: str) -> Progress:
         """How far the annotator is. Raises ``Refused`` (``unknown_annotator``)."""
         with self.database.reading() as connection:
-            return tell.progress(connection, annotator, self._settings.items_per_annotator, self._open)
+            return tell.progress(connection, annotator, self._settings, self._open)
 
     def add_items(
         self, pairs: Iterable[PreferenceRecord | CandidatePair], kind: Kind = "ordinary"

@@ -93,8 +93,8 @@ class Progress:
 
     done: int
     total: int
+    """Expected: others may take items first, and how many checks there will be is an estimate."""
     left: int
-    """Items that could still be served: others may take them first, so it can fall by more than one."""
 
 
 @dataclass(frozen=True)

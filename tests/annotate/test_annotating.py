@@ -270,6 +270,29 @@ def test_no_byte_tells_the_models_the_sides_or_what_an_item_is_for(tmp_path: Pat
     place.desk.close()
 
 
+@pytest.mark.parametrize("limit", [None, 18])
+def test_the_total_does_not_move_with_what_an_item_is_for(tmp_path: Path, limit: int | None) -> None:
+    """It would count them out: with an item more at each check, 'of 41' after 'of 40' tells which one it is."""
+    shares = {"gold_share": 0.2, "repeat_share": 0.1, "repeat_distance": 2, "attention_share": 0.1}
+    allocation = AllocationSettings(gold="gold", items_per_annotator=limit, **shares)  # type: ignore[arg-type]
+    place = Place(tmp_path, Study(), allocation, port=8400)
+    place.open(pairs(12))
+    place.desk.add_items(pairs(12, mark=" (checked)"), "gold")
+    anna = Annotator(place)
+    shown = [anna.get("/api/task").json()["next"]]
+    while shown[-1]["state"] == "item":
+        body = {"assignment": shown[-1]["item"]["id"], "key": "k", "choice": "tie"}
+        shown.append(anna.post("/api/answer", body).json()["next"])
+    kinds = {"repeat" if vote.repeat else vote.kind for vote in place.desk.answers()}
+    assert kinds == {"ordinary", "gold", "attention", "repeat"}, "the session has met them all"
+    expected = limit or round(12 / (1 - 0.2 - 0.1 - 0.1))
+    assert [(one["done"], one["total"]) for one in shown[:-1]] == [
+        (number, max(expected, number + 1)) for number in range(len(shown) - 1)
+    ]
+    assert shown[-1]["done"] == shown[-1]["total"] == len(shown) - 1
+    place.desk.close()
+
+
 def keys_of(value: Any) -> set[str]:
     if isinstance(value, dict):
         return set(value) | {key for one in value.values() for key in keys_of(one)}
