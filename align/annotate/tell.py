@@ -38,7 +38,7 @@ _MANY = 2000
 _LATELY = 10.0
 """Seconds for which the count of so many open items is not taken anew."""
 _ROUND = 100
-"""Such a total is told in round numbers: beside an older count it would move with the kind of what is served."""
+"""Such a total is told in round numbers: beside an older count it would move with what is served."""
 
 _AT_ONCE = 500
 """Rows that are held in memory while many are read."""
@@ -88,8 +88,8 @@ class OpenItems:
 
 
 def progress(connection: Connection, name: str, settings: AllocationSettings, free: OpenItems) -> Progress:
-    """How far one annotator is. The total hangs on ordinary items alone, those that this annotator has had and
-    those that are free, and on the shares of checks: it does not move when a check is served.
+    """How far one annotator is. The total hangs on ordinary items alone, those that this annotator has had
+    and those that are free, and on the shares of checks: it does not move when a check is served.
     """
     who = annotator(connection, name)
     done = count_said(connection, who.id)

@@ -42,16 +42,15 @@ def start(request: Request) -> Response:
         guidelines=study.guidelines,
         version=study.guideline_version() or "",
         completion_url=study.annotate.completion_url,
-        # the browser keeps what it could not send under this name, one account's apart from another's
-        owner=request.app.state.seals.pseudonym("browser", visitor.account.id),
+        owner=_owner(request),
         shown=json.dumps(_current(request)),
     )
 
 
 @router.get("/api/task")
 def task(request: Request) -> dict[str, Any]:
-    """What the annotator has open, and the token of this session."""
-    return {"next": _current(request), "csrf": request.state.visitor.csrf}
+    """What the annotator has open, the token of this session, and whose it is."""
+    return {"next": _current(request), "csrf": request.state.visitor.csrf, "owner": _owner(request)}
 
 
 @router.post("/api/answer")
@@ -88,6 +87,13 @@ def _current(request: Request) -> dict[str, Any]:
 def _desk(request: Request) -> Desk:
     found: Desk = request.app.state.desk
     return found
+
+
+def _owner(request: Request) -> str:
+    """The name under which the browser keeps what it could not send, one account's apart from another's."""
+    state = request.app.state
+    name: str = state.seals.pseudonym("browser", request.state.visitor.account.id)
+    return name
 
 
 def _annotator(request: Request) -> str:

@@ -266,13 +266,13 @@ def test_no_byte_tells_the_models_the_sides_or_what_an_item_is_for(tmp_path: Pat
         for key in keys_of(entry.json())
     }
     shown = {"prompt", "role", "text", "left", "right", "id", "number", "done", "total", "state", "can_undo"}
-    assert keys == shown | {"next", "item", "csrf", "saved", "revision"}
+    assert keys == shown | {"next", "item", "csrf", "owner", "saved", "revision"}
     place.desk.close()
 
 
 @pytest.mark.parametrize("limit", [None, 18])
 def test_the_total_does_not_move_with_what_an_item_is_for(tmp_path: Path, limit: int | None) -> None:
-    """It would count them out: with an item more at each check, 'of 41' after 'of 40' tells which one it is."""
+    """With an item more at each check, 'of 41' after 'of 40' would tell which one it is."""
     shares = {"gold_share": 0.2, "repeat_share": 0.1, "repeat_distance": 2, "attention_share": 0.1}
     allocation = AllocationSettings(gold="gold", items_per_annotator=limit, **shares)  # type: ignore[arg-type]
     place = Place(tmp_path, Study(), allocation, port=8400)
