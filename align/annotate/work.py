@@ -13,7 +13,6 @@ from starlette.responses import RedirectResponse, Response
 
 from align.annotate.desk import Desk
 from align.annotate.study import Study
-from align.annotate.types import Finished, Paused, Task
 from align.annotate.views import page
 from align.annotate.wire import read_answer, view
 from align.errors import Refused
@@ -73,10 +72,7 @@ def undo(request: Request, body: Body) -> dict[str, Any]:
             "bad_answer", 'the body is {"item": the id of the item that is shown, or null}'
         ) from None
     desk, name = _desk(request), _annotator(request)
-    found: Task | Finished | Paused = desk.serve(name)
-    if seen == (found.assignment if isinstance(found, Task) else None):
-        found = desk.undo(name)
-    return {"next": view(found, desk.progress(name))}
+    return {"next": view(desk.step_back(name, seen), desk.progress(name))}
 
 
 def _current(request: Request) -> dict[str, Any]:

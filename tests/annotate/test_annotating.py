@@ -5,7 +5,10 @@ from __future__ import annotations
 import html
 import json
 import re
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -89,6 +92,30 @@ def test_a_repeated_undo_takes_one_answer_back(place: Place) -> None:
     assert replies == [second | {"number": second["number"]}] * 2
     assert [choice for choice, _, _ in place.said()] == ["left", "right", "undone"]
     assert anna.post("/api/undo", {"item": second["id"]}).json()["next"]["item"] == first
+
+
+def test_two_undos_at_once_take_one_answer_back(place: Place) -> None:
+    """Two tabs, or a request that is sent again while the first still waits."""
+    anna, again = Annotator(place), Annotator(place)
+    for number in (1, 2):
+        anna.answer("left", f"k{number}")
+    seen = {"item": anna.item()["id"]}
+    free, busy = threading.Event(), threading.Event()
+
+    def hold(_connection: object) -> None:
+        busy.set()
+        assert free.wait(10)
+
+    with ThreadPoolExecutor(3) as pool:
+        pool.submit(place.desk.write_in, hold)
+        assert busy.wait(10)
+        asked = [pool.submit(one.post, "/api/undo", seen) for one in (anna, again)]
+        while place.desk.database._jobs.qsize() < 2:
+            time.sleep(0.001)
+        free.set()
+        shown = [one.result().json()["next"]["item"]["number"] for one in asked]
+    assert [choice for choice, _, _ in place.said()] == ["left", "left", "undone"]
+    assert shown == [2, 2]
 
 
 def test_the_last_answer_can_be_taken_back_at_the_end(place: Place) -> None:
