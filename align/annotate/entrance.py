@@ -17,8 +17,8 @@ WINDOW = 15 * 60.0
 """Seconds for which a failed attempt counts."""
 ACCOUNT_FAILURES = 5
 ADDRESS_FAILURES = 20
-"""Failures within that time after which an account's password, or an address, has to wait. Personal links go
-on working for an account that somebody else locks so."""
+"""Failures within that time after which an account's password, or an address, has to wait. Good links go
+on working, for an account that somebody else locks so and from an address that many share."""
 
 Text = Annotated[str, Form(max_length=300)]
 
@@ -35,9 +35,7 @@ class Doors:
 
 @router.get("/in/{token}")
 def come_in(request: Request, token: str) -> Response:
-    """By a personal link."""
-    if seconds := _doors(request).addresses.wait(_address(request)):
-        return _wait(request, seconds)
+    """By a personal link. A good one lets in whatever others have tried from the same address."""
     account = _accounts(request).enter(token)
     return _no_such_link(request) if account is None else _into(request, account)
 
@@ -48,8 +46,6 @@ def join(request: Request, token: str) -> Response:
     platform = request.app.state.study.annotate.recruits
     if platform == "none":
         return message(request, "Nothing here", "This study takes nobody in by such a link.", 404)
-    if seconds := _doors(request).addresses.wait(_address(request)):
-        return _wait(request, seconds)
     if request.query_params.get("assignmentId") == "ASSIGNMENT_ID_NOT_AVAILABLE":
         return message(request, "A preview", "Accept the task first, then open this link again.")
     try:
@@ -149,6 +145,8 @@ def _remember(request: Request, response: Response, cookie: str) -> None:
 
 
 def _no_such_link(request: Request) -> Response:
+    if seconds := _doors(request).addresses.wait(_address(request)):
+        return _wait(request, seconds)
     _doors(request).addresses.failed(_address(request))
     return message(request, "This link is not valid", "Ask for a new one where you got it.", 403)
 

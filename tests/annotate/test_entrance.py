@@ -175,6 +175,18 @@ def test_an_address_that_tries_too_often_waits(place: Place) -> None:
     assert log_in(place, "anna", PASSWORD) == 429
 
 
+def test_good_links_let_in_whatever_was_tried_from_the_same_address(place: Place) -> None:
+    """A room behind one address: somebody's damaged link must not keep the others out."""
+    client = visitor(place)
+    while client.get("/in/damaged").status_code != 429:
+        pass
+    assert visitor(place).get(place.link()).headers["location"] == "/"
+    ids = "PROLIFIC_PID=p1&STUDY_ID=s1&SESSION_ID=x1"
+    study = f"/join/{place.accounts.study_link()}?{ids}"
+    assert visitor(place).get(study).headers["location"] == "/"
+    assert visitor(place).get(f"/join/nobody?{ids}").status_code == 429
+
+
 def test_the_throttle_forgets_with_time_and_success() -> None:
     now = 0.0
     throttle = Throttle(2, 60, clock=lambda: now)
