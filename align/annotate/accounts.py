@@ -122,7 +122,9 @@ class Accounts:
     def log_in(self, name: str, password: str) -> Account | None:
         """Whose name and password these are; takes as long for a name that nobody has."""
         with self._database.reading() as connection:
-            row = connection.execute(select(accounts).where(accounts.c.name == name[:NAME_LENGTH])).first()
+            named = select(accounts).where(accounts.c.name == name)
+            # no account has such a name, and PostgreSQL cannot even look for some of them
+            row = connection.execute(named).first() if name.isprintable() else None
         fits = passwords.fits(password, row.password if row is not None else None)
         return _open(row) if fits else None
 

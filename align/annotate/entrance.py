@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from starlette.responses import RedirectResponse, Response
 
-from align.annotate.accounts import Account, Accounts
+from align.annotate.accounts import NAME_LENGTH, Account, Accounts
 from align.annotate.throttle import Throttle
 from align.annotate.views import message, page
 from align.errors import Refused
@@ -21,6 +21,7 @@ ADDRESS_FAILURES = 20
 on working, for an account that somebody else locks so and from an address that many share."""
 
 Text = Annotated[str, Form(max_length=300)]
+Name = Annotated[str, Form(max_length=NAME_LENGTH)]
 
 router = APIRouter()
 
@@ -64,14 +65,13 @@ def ask(request: Request) -> Response:
 
 
 @router.post("/login")
-def log_in(request: Request, name: Text, password: Text) -> Response:
+def log_in(request: Request, name: Name, password: Text) -> Response:
     """By name and password."""
     doors, address = _doors(request), _address(request)
-    if seconds := max(doors.accounts.wait(name), doors.addresses.wait(address)):
+    if seconds := doors.addresses.wait(address) or doors.accounts.attempt(name):
         return _wait(request, seconds)
     account = _accounts(request).log_in(name, password)
     if account is None:
-        doors.accounts.failed(name)
         doors.addresses.failed(address)
         return page(request, "login.html", 403, problem="No account has this name and password.")
     doors.accounts.succeeded(name)
@@ -98,11 +98,12 @@ def change(request: Request, password: Text, again: Text, current: Text = "") ->
     """Sets a password; who has one has to know it."""
     account: Account = request.state.visitor.account
     accounts, door = _accounts(request), _doors(request).accounts
-    if seconds := door.wait(account.name):
-        return _wait(request, seconds)
-    if account.has_password and accounts.log_in(account.name, current) is None:
-        door.failed(account.name)
-        return page(request, "account.html", 403, problem="The present password is another one.")
+    if account.has_password:
+        if seconds := door.attempt(account.name):
+            return _wait(request, seconds)
+        if accounts.log_in(account.name, current) is None:
+            return page(request, "account.html", 403, problem="The present password is another one.")
+        door.succeeded(account.name)
     if password != again:
         return page(request, "account.html", 422, problem="The two new passwords differ.")
     try:

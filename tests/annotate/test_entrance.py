@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from starlette.testclient import TestClient
 
 from align.annotate import passwords
 from align.annotate.entrance import ACCOUNT_FAILURES, ADDRESS_FAILURES, WINDOW, Doors
+from align.annotate.server import server
 from align.annotate.settings import AnnotateSettings
 from align.annotate.study import Study
 from align.annotate.throttle import Throttle
@@ -164,6 +168,38 @@ def test_an_account_that_is_tried_too_often_waits(place: Place) -> None:
     assert refused.status_code == 429  # type: ignore[attr-defined]
     assert 0 < int(refused.headers["retry-after"]) <= WINDOW  # type: ignore[attr-defined]
     assert client.get(place.link()).status_code == 303
+
+
+def test_guesses_at_the_same_time_are_no_more_guesses(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    give_password(place)
+    looked_at: list[str] = []
+
+    def slowly(password: str, kept: str | None) -> bool:
+        looked_at.append(password)
+        time.sleep(0.2)
+        return False
+
+    monkeypatch.setattr(passwords, "fits", slowly)
+    with ThreadPoolExecutor(12) as pool:
+        found = list(pool.map(lambda number: log_in(place, "anna", f"guess {number}"), range(12)))
+    assert len(looked_at) == ACCOUNT_FAILURES
+    assert sorted(found) == [403] * ACCOUNT_FAILURES + [429] * (12 - ACCOUNT_FAILURES)
+
+
+@pytest.mark.parametrize("proxy", ["127.0.0.1", "203.0.113.9", None])
+def test_a_forged_address_is_no_new_address(place: Place, proxy: str | None) -> None:
+    """What comes before the proxy's own word is the visitor's; without a proxy all of it is."""
+    url = None if proxy is None else ORIGIN
+    config = server(place.app(), replace(place.study.annotate, public_url=url)).config
+    config.load()
+    client = TestClient(config.loaded_app, base_url=ORIGIN, client=(proxy or "127.0.0.1", 5))  # type: ignore[arg-type]
+    found = [
+        client.get("/in/x", headers={"X-Forwarded-For": f"198.51.100.{number}, 192.0.2.7"}).status_code
+        for number in range(ADDRESS_FAILURES + 1)
+    ]
+    assert found == [403] * ADDRESS_FAILURES + [429]
+    behind = client.get("/in/x", headers={"X-Forwarded-For": "192.0.2.8"}).status_code
+    assert behind == (403 if proxy == "127.0.0.1" else 429), "another visitor of the proxy is another address"
 
 
 def test_an_address_that_tries_too_often_waits(place: Place) -> None:
