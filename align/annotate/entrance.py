@@ -49,10 +49,13 @@ def join(request: Request, token: str) -> Response:
         return message(request, "Nothing here", "This study takes nobody in by such a link.", 404)
     if request.query_params.get("assignmentId") == "ASSIGNMENT_ID_NOT_AVAILABLE":
         return message(request, "A preview", "Accept the task first, then open this link again.")
+    most = request.app.state.study.annotate.most_recruits
     try:
-        account = _accounts(request).join(token, platform, dict(request.query_params))
+        account = _accounts(request).join(token, platform, dict(request.query_params), most)
     except Refused as refusal:
-        return message(request, "This link is not complete", f"{refusal.detail}.", 400)
+        full = refusal.reason == "full"
+        title = "This study is full" if full else "This link is not complete"
+        return message(request, title, f"{(refusal.detail or '').capitalize()}.", 403 if full else 400)
     return _no_such_link(request) if account is None else _into(request, account)
 
 

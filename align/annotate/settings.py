@@ -126,6 +126,8 @@ class AnnotateSettings:
     """Personal links printed at the start; further ones are made on the admin page."""
     recruits: Literal["none", "prolific", "mturk"] = "none"
     """Who may come in with the ids of a crowd platform in the address, without a personal link."""
+    most_recruits: PositiveInt = 1000
+    """Accounts that come into being so, at most: whoever has the study's link can make ids up."""
     completion_code: str | None = None
     """Shown to those who are done; a crowd platform pays by it."""
     completion_url: str | None = None

@@ -14,6 +14,7 @@ from served import Place, pairs
 from starlette.testclient import TestClient
 
 from align.annotate import passwords
+from align.annotate.accounts import Accounts
 from align.annotate.entrance import ACCOUNT_FAILURES, ADDRESS_FAILURES, WINDOW, Doors
 from align.annotate.server import server
 from align.annotate.settings import AnnotateSettings
@@ -83,7 +84,7 @@ def test_no_token_password_or_foreign_id_is_at_rest(place: Place) -> None:
     give_password(place)
     study = place.accounts.study_link()
     ids = {"PROLIFIC_PID": "5f1a7c0e9b", "STUDY_ID": "study-31337", "SESSION_ID": "session-31337"}
-    assert place.accounts.join(study, "prolific", ids) is not None
+    assert place.accounts.join(study, "prolific", ids, 1) is not None
     place.desk.close()
     kept = b"".join(path.read_bytes() for path in place.folder.iterdir())
     for secret in (link.rsplit("/", 1)[1], study, PASSWORD, *ids.values()):
@@ -263,6 +264,30 @@ def test_prolific_sends_somebody_and_pays_by_the_code(place: Place) -> None:
     assert again.get("/api/task").json()["next"]["done"] == 2, "the same person in another session"
 
 
+def test_a_study_link_makes_no_more_accounts_than_it_may(tmp_path: Path) -> None:
+    """Made-up ids fill the study, not the disk; who has taken part, or has a link, comes in again."""
+    place = Place(tmp_path, Study(AnnotateSettings(recruits="prolific", most_recruits=2)), port=8400)
+    place.open(pairs(1))
+    link = f"/join/{place.accounts.study_link()}?STUDY_ID=s1&SESSION_ID=x1&PROLIFIC_PID="
+    personal = place.link("prolific")
+    found = [visitor(place).get(link + who) for who in ("p1", "p2", "p3", "p1")]
+    assert [one.status_code for one in found] == [303, 303, 403, 303]
+    assert "This study is full" in found[2].text
+    assert visitor(place).get(personal).status_code == 303
+    assert len(place.accounts.everybody()) == 3
+    place.desk.close()
+
+
+def test_what_another_process_closed_is_closed_here(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the seconds for which an account is remembered, which are none here."""
+    monkeypatch.setattr("align.annotate.accounts.REMEMBERED", 0.0)
+    client = visitor(place)
+    client.get(place.link())
+    assert client.get("/").status_code == 200
+    Accounts(place.desk, place.seals).close(place.accounts.everybody()[0].id)
+    assert client.get("/").status_code == 303
+
+
 def test_a_link_without_the_platforms_ids_is_refused(place: Place) -> None:
     link = f"/join/{place.accounts.study_link()}"
     for query in (
@@ -270,6 +295,7 @@ def test_a_link_without_the_platforms_ids_is_refused(place: Place) -> None:
         "?PROLIFIC_PID=p",
         "?PROLIFIC_PID=&STUDY_ID=s&SESSION_ID=x",
         f"?PROLIFIC_PID={'p' * 201}&STUDY_ID=s&SESSION_ID=x",
+        "?PROLIFIC_PID={{%PROLIFIC_PID%}}&STUDY_ID={{%STUDY_ID%}}&SESSION_ID={{%SESSION_ID%}}",
     ):
         assert visitor(place).get(link + query).status_code == 400
     assert place.accounts.everybody() == []
