@@ -43,6 +43,16 @@ def test_the_wheel_runs_beside_a_decoy_folder(installed: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_the_wheel_holds_the_pages(installed: Path) -> None:
+    """Templates, style and script are no modules: a wheel leaves such files out unless it is told."""
+    for part, known in (("templates", "annotate.html"), ("static", "annotate.js")):
+        here, there = (root / "align" / "annotate" / part for root in (REPO, installed))
+        files = {path.name: path.read_bytes() for path in here.iterdir()}
+        assert known in files
+        assert {path.name: path.read_bytes() for path in there.iterdir()} == files
+
+
+@pytest.mark.slow
 def test_a_strangers_package_of_our_name_is_refused_by_name(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "__init__.py").write_text("")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio.to_thread
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, or_, select, update
 
 from align.annotate import passwords
 from align.annotate.accounts_schema import accounts, links
@@ -24,8 +26,12 @@ if TYPE_CHECKING:
 
 Role = Literal["annotator", "admin"]
 NAME_LENGTH = 100
-ID_LENGTH = 200
-"""Characters of a name, and of an id that a platform sends, at most."""
+"""Characters of a name, at most."""
+_PLATFORM_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
+"""What the ids of platforms are made of; a placeholder that nobody filled in is none."""
+
+REMEMBERED = 5.0
+"""Seconds for which an account is not looked up anew."""
 
 PLATFORMS: Mapping[str, tuple[str, ...]] = {
     "prolific": ("PROLIFIC_PID", "STUDY_ID", "SESSION_ID"),
@@ -55,14 +61,18 @@ class Accounts:
     def __init__(self, desk: Desk, seals: Seals) -> None:
         self._desk, self._database = desk, desk.database
         self._seals = seals
-        self._known: dict[str, Account | None] = {}
+        self._known: dict[str, tuple[Account | None, float]] = {}
+        self._changes = 0
         self._lock = threading.Lock()
 
     async def find(self, account_id: str) -> Account | None:
-        """An open account by its id; asked at every request, so it is remembered."""
+        """An open account by its id; asked at every request, so it is remembered for some seconds: another
+        process on the same database may close it.
+        """
         with self._lock:
-            if account_id in self._known:
-                return self._known[account_id]
+            found, until = self._known.get(account_id, (None, 0.0))
+            if time.monotonic() < until:
+                return found
         return await anyio.to_thread.run_sync(self._look_up, account_id)
 
     def everybody(self) -> list[Account]:
@@ -96,11 +106,12 @@ class Accounts:
             ).first()
         return _open(row)
 
-    def join(self, token: str, platform: str, ids: Mapping[str, str]) -> Account | None:
+    def join(self, token: str, platform: str, ids: Mapping[str, str], most: int) -> Account | None:
         """The account of somebody whom a platform sends, made at the first time; None with a wrong link.
 
         What the platform calls people is kept nowhere: only a keyed hash of it. Raises ``Refused``
-        (``bad_ids``) where the address does not hold the platform's ids.
+        (``bad_ids``) where the address does not hold the platform's ids (its placeholders, say), and
+        (``full``) where the platform has sent ``most`` others.
         """
         with self._database.reading() as connection:
             known = connection.execute(
@@ -113,16 +124,20 @@ class Accounts:
         if known is None:
             return None
         expected = PLATFORMS[platform]
-        if not all(0 < len(ids.get(name, "")) <= ID_LENGTH for name in expected):
-            raise Refused("bad_ids", f"the address must hold {', '.join(expected)}")
+        if not all(_PLATFORM_ID.fullmatch(ids.get(name, "")) for name in expected):
+            raise Refused(
+                "bad_ids", f"the address must hold {', '.join(expected)}, as the platform fills them in"
+            )
         pseudonym = self._seals.pseudonym(platform, ids[expected[0]])
-        found = self._named("annotator", f"{platform}-{pseudonym}", pseudonym)
+        found = self._named("annotator", f"{platform}-{pseudonym}", pseudonym, most)
         return None if found.closed else found
 
     def log_in(self, name: str, password: str) -> Account | None:
         """Whose name and password these are; takes as long for a name that nobody has."""
         with self._database.reading() as connection:
-            row = connection.execute(select(accounts).where(accounts.c.name == name[:NAME_LENGTH])).first()
+            named = select(accounts).where(accounts.c.name == name)
+            # no account has such a name, and PostgreSQL cannot even look for some of them
+            row = connection.execute(named).first() if name.isprintable() else None
         fits = passwords.fits(password, row.password if row is not None else None)
         return _open(row) if fits else None
 
@@ -146,17 +161,23 @@ class Accounts:
 
         row: Row[Any] = self._database.write(write)
         with self._lock:
-            self._known[account_id] = _open(row)
+            self._changes += 1
+            self._known.pop(account_id, None)
         return _account(row)
 
     def _look_up(self, account_id: str) -> Account | None:
+        with self._lock:
+            before = self._changes
         with self._database.reading() as connection:
             row = connection.execute(select(accounts).where(accounts.c.id == account_id)).first()
+        found = _open(row)
         with self._lock:
-            # a change that came in between has the last word; ids come out of signed cookies only
-            return self._known.setdefault(account_id, _open(row))
+            # what was read while something changed is good for once; ids come out of signed cookies only
+            if self._changes == before:
+                self._known[account_id] = (found, time.monotonic() + REMEMBERED)
+        return found
 
-    def _named(self, role: Role, name: str, pseudonym: str | None = None) -> Account:
+    def _named(self, role: Role, name: str, pseudonym: str | None = None, most: int | None = None) -> Account:
         name = name.strip()
         if not 0 < len(name) <= NAME_LENGTH or not name.isprintable():
             raise Refused("bad_name", f"a name has 1 to {NAME_LENGTH} characters, all printable")
@@ -165,6 +186,8 @@ class Accounts:
         def write(connection: Connection) -> Account:
             row = connection.execute(select(accounts).where(accounts.c.name == name)).first()
             if row is None:
+                if most is not None and _recruited(connection) >= most:
+                    raise Refused("full", "as many people as it was made for have taken part")
                 values = {
                     "id": secrets.token_hex(8),
                     "role": role,
@@ -189,6 +212,12 @@ class Accounts:
         values = {"hash": passwords.token_hash(token), "account": account_id, "made_at": _now()}
         self._database.write(lambda connection: connection.execute(insert(links).values(values)))
         return token
+
+
+def _recruited(connection: Connection) -> int:
+    """How many accounts came into being by a study's link: those under a platform's name."""
+    sent = or_(*(accounts.c.name.startswith(f"{platform}-", autoescape=True) for platform in PLATFORMS))
+    return connection.execute(select(func.count()).select_from(accounts).where(sent)).scalar_one()
 
 
 def _open(row: Row[Any] | None) -> Account | None:

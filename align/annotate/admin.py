@@ -153,7 +153,7 @@ def take(
     return _data(request, imported)
 
 
-@router.get("/items/{pair_id}")
+@router.get("/items/{pair_id:path}")
 def item(request: Request, pair_id: str) -> Response:
     """One item with all that was said of it."""
     kept = request.app.state.reports.newest()

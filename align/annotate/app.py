@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,10 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(StoreError)
     def closed(request: Request, error: StoreError) -> Response:
-        return _error(request, 503, "the server is closing: what you chose is kept in this browser", "closed")
+        # the page keeps the answer and sends it again; whoever runs the study has to hear of a full disk
+        logging.getLogger(__name__).error("nothing was kept: %s", error)
+        said = "nothing can be kept just now: what you chose is in this browser"
+        return _error(request, 503, said, "not_kept")
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:

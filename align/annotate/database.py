@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import secrets
 import threading
@@ -200,7 +201,15 @@ def _engine(url: str, connections: int, begin: str) -> Engine:
             )
         if parsed.get_backend_name() == "sqlite":
             return _sqlite(url, parsed.database, connections, begin)
-        return create_engine(url, pool_size=connections, max_overflow=0, pool_pre_ping=True)
+        return create_engine(
+            url,
+            pool_size=connections,
+            max_overflow=0,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            # whatever the server's own setting is: a stricter one looks before it has the lock
+            isolation_level="READ COMMITTED",
+        )
     except ModuleNotFoundError as error:
         raise StoreError(
             f"database={_shown(url)} needs {error.name}: pip install 'align[postgres]', "
@@ -213,15 +222,23 @@ def _engine(url: str, connections: int, begin: str) -> Engine:
 def _sqlite(url: str, path: str | None, connections: int, begin: str) -> Engine:
     if not path or path == ":memory:":
         raise StoreError("a database in memory keeps nothing: give database=sqlite:///FILE")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    if not path.startswith("file:"):
+        _make(Path(path))
     engine = create_engine(
-        url, connect_args={"timeout": _BUSY_SECONDS}, pool_size=connections, max_overflow=0
+        url,
+        connect_args={"timeout": _BUSY_SECONDS},
+        pool_size=connections,
+        max_overflow=0,
+        hide_parameters=True,  # answers and names are nothing for a log
     )
 
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the module opens no transactions of its own: see _begun
-        for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+        if mode != "wal":
+            raise StoreError(f"the database {_shown(url)} lies where SQLite has no write-ahead log: move it")
+        for setting in ("synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {setting}")
 
     @event.listens_for(engine, "begin")
@@ -230,6 +247,15 @@ def _sqlite(url: str, path: str | None, connections: int, begin: str) -> Engine:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _make(path: Path) -> None:
+    """The file, for its owner alone where it is new: it holds people's names and hashes of passwords."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise StoreError(f"the database {path} cannot be used: {error.strerror}") from error
 
 
 def _prepare(connection: Connection) -> None:

@@ -143,10 +143,25 @@ class Desk:
             lambda connection: take_back(connection, self._project, annotator, assignment, self._clock())
         )
 
+    def step_back(self, annotator: str, seen: str | None) -> Task | Finished | Paused:
+        """``undo``, seen from the assignment that a page shows (None at the end); ``serve`` from any other.
+
+        In one transaction, so that a request that comes twice, even at the same time, takes one answer back.
+        """
+
+        def job(connection: Connection) -> Task | Finished | Paused:
+            now = self._clock()
+            found = next_task(connection, self._project, annotator, now, self._code)
+            if seen != (found.assignment if isinstance(found, Task) else None):
+                return found
+            return take_back(connection, self._project, annotator, None, now)
+
+        return self.database.write(job)
+
     def progress(self, annotator: str) -> Progress:
         """How far the annotator is. Raises ``Refused`` (``unknown_annotator``)."""
         with self.database.reading() as connection:
-            return tell.progress(connection, annotator, self._settings.items_per_annotator, self._open)
+            return tell.progress(connection, annotator, self._settings, self._open)
 
     def add_items(
         self, pairs: Iterable[PreferenceRecord | CandidatePair], kind: Kind = "ordinary"

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from starlette.responses import RedirectResponse, Response
 
-from align.annotate.accounts import Account, Accounts
+from align.annotate.accounts import NAME_LENGTH, Account, Accounts
 from align.annotate.throttle import Throttle
 from align.annotate.views import message, page
 from align.errors import Refused
@@ -17,10 +17,11 @@ WINDOW = 15 * 60.0
 """Seconds for which a failed attempt counts."""
 ACCOUNT_FAILURES = 5
 ADDRESS_FAILURES = 20
-"""Failures within that time after which an account's password, or an address, has to wait. Personal links go
-on working for an account that somebody else locks so."""
+"""Failures within that time after which an account's password, or an address, has to wait. Good links go
+on working, for an account that somebody else locks so and from an address that many share."""
 
 Text = Annotated[str, Form(max_length=300)]
+Name = Annotated[str, Form(max_length=NAME_LENGTH)]
 
 router = APIRouter()
 
@@ -35,9 +36,7 @@ class Doors:
 
 @router.get("/in/{token}")
 def come_in(request: Request, token: str) -> Response:
-    """By a personal link."""
-    if seconds := _doors(request).addresses.wait(_address(request)):
-        return _wait(request, seconds)
+    """By a personal link. A good one lets in whatever others have tried from the same address."""
     account = _accounts(request).enter(token)
     return _no_such_link(request) if account is None else _into(request, account)
 
@@ -48,14 +47,15 @@ def join(request: Request, token: str) -> Response:
     platform = request.app.state.study.annotate.recruits
     if platform == "none":
         return message(request, "Nothing here", "This study takes nobody in by such a link.", 404)
-    if seconds := _doors(request).addresses.wait(_address(request)):
-        return _wait(request, seconds)
     if request.query_params.get("assignmentId") == "ASSIGNMENT_ID_NOT_AVAILABLE":
         return message(request, "A preview", "Accept the task first, then open this link again.")
+    most = request.app.state.study.annotate.most_recruits
     try:
-        account = _accounts(request).join(token, platform, dict(request.query_params))
+        account = _accounts(request).join(token, platform, dict(request.query_params), most)
     except Refused as refusal:
-        return message(request, "This link is not complete", f"{refusal.detail}.", 400)
+        full = refusal.reason == "full"
+        title = "This study is full" if full else "This link is not complete"
+        return message(request, title, f"{(refusal.detail or '').capitalize()}.", 403 if full else 400)
     return _no_such_link(request) if account is None else _into(request, account)
 
 
@@ -68,14 +68,13 @@ def ask(request: Request) -> Response:
 
 
 @router.post("/login")
-def log_in(request: Request, name: Text, password: Text) -> Response:
+def log_in(request: Request, name: Name, password: Text) -> Response:
     """By name and password."""
     doors, address = _doors(request), _address(request)
-    if seconds := max(doors.accounts.wait(name), doors.addresses.wait(address)):
+    if seconds := doors.addresses.wait(address) or doors.accounts.attempt(name):
         return _wait(request, seconds)
     account = _accounts(request).log_in(name, password)
     if account is None:
-        doors.accounts.failed(name)
         doors.addresses.failed(address)
         return page(request, "login.html", 403, problem="No account has this name and password.")
     doors.accounts.succeeded(name)
@@ -102,11 +101,12 @@ def change(request: Request, password: Text, again: Text, current: Text = "") ->
     """Sets a password; who has one has to know it."""
     account: Account = request.state.visitor.account
     accounts, door = _accounts(request), _doors(request).accounts
-    if seconds := door.wait(account.name):
-        return _wait(request, seconds)
-    if account.has_password and accounts.log_in(account.name, current) is None:
-        door.failed(account.name)
-        return page(request, "account.html", 403, problem="The present password is another one.")
+    if account.has_password:
+        if seconds := door.attempt(account.name):
+            return _wait(request, seconds)
+        if accounts.log_in(account.name, current) is None:
+            return page(request, "account.html", 403, problem="The present password is another one.")
+        door.succeeded(account.name)
     if password != again:
         return page(request, "account.html", 422, problem="The two new passwords differ.")
     try:
@@ -149,6 +149,8 @@ def _remember(request: Request, response: Response, cookie: str) -> None:
 
 
 def _no_such_link(request: Request) -> Response:
+    if seconds := _doors(request).addresses.wait(_address(request)):
+        return _wait(request, seconds)
     _doors(request).addresses.failed(_address(request))
     return message(request, "This link is not valid", "Ask for a new one where you got it.", 403)
 

@@ -14,6 +14,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from align.errors import DataError
+from align.files import sync
+
 KEY_BYTES = 32
 
 
@@ -76,13 +79,37 @@ class Seals:
 
 
 def study_key(path: Path) -> bytes:
-    """The key of a study: read, or drawn and written for its owner alone (mode 0600) where there is none."""
+    """The key of a study: read, or drawn and written for its owner alone (mode 0600) where there is none.
+
+    It is whole or not there, and the same for all who ask at once: another key would make strangers of all.
+
+    Raises:
+        DataError: what is there is no key.
+    """
+    if not path.exists():
+        _draw_key(path)
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise DataError(
+            f"{path} is no key of a study: put the right one back. Without it nobody's session holds, and "
+            "who comes from a platform is somebody new"
+        )
+    return key
+
+
+def _draw_key(path: Path) -> None:
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(aside, path)
     except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_bytes(KEY_BYTES))
-        file.flush()
-        os.fsync(file.fileno())
-    return path.read_bytes()
+        pass  # another process was first
+    except OSError:
+        os.rename(aside, path)  # a file system without links
+    finally:
+        aside.unlink(missing_ok=True)
+    sync(path.parent)

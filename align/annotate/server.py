@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 GRACE = 5
 """Seconds that open requests have at the end."""
+_USUAL = {"http": ":80", "https": ":443"}
+"""Ports that browsers leave out of Host and Origin."""
 KEEP_ALIVE = 75
 """Seconds that an idle connection stays: longer than it takes to read two replies and choose."""
 
@@ -47,9 +49,8 @@ def origins(settings: AnnotateSettings, port: int) -> list[str]:
     """The addresses that people may type, the one to show first; every other Host is refused."""
     if settings.public_url is not None:
         scheme, _, rest = settings.public_url.partition("://")
-        return [f"{scheme}://{rest.split('/')[0].lower()}"]
+        return [f"{scheme}://{rest.rstrip('/').lower().removesuffix(_USUAL[scheme])}"]
     names = [settings.host, *(host for host in LOOPBACK if host != settings.host)]
-    # a browser leaves the port out where it is the usual one
     at = "" if port == 80 else f":{port}"
     return [f"http://[{name}]{at}" if ":" in name else f"http://{name}{at}" for name in names]
 
@@ -82,7 +83,7 @@ def server(app: Guard, settings: AnnotateSettings) -> uvicorn.Server:
         server_header=False,
         # who connects is taken from a proxy's word only where there is a proxy
         proxy_headers=settings.public_url is not None,
-        forwarded_allow_ips="127.0.0.1",
+        forwarded_allow_ips="127.0.0.1,::1",
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
     )

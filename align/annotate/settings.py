@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -13,6 +14,9 @@ Share = Annotated[float, Range(low=0, high=1)]
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 """Hosts that only this machine can reach."""
+
+
+_ADDRESS = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?")
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,8 @@ class AnnotateSettings:
     """Personal links printed at the start; further ones are made on the admin page."""
     recruits: Literal["none", "prolific", "mturk"] = "none"
     """Who may come in with the ids of a crowd platform in the address, without a personal link."""
+    most_recruits: PositiveInt = 1000
+    """Accounts that come into being so, at most: whoever has the study's link can make ids up."""
     completion_code: str | None = None
     """Shown to those who are done; a crowd platform pays by it."""
     completion_url: str | None = None
@@ -139,7 +145,10 @@ class AnnotateSettings:
                 f"host={self.host} lets others in: say how they reach it, public_url=https://NAME "
                 f"(the address of the proxy that holds the certificate, or http://THIS_HOST:{self.port})"
             )
-        if self.public_url is not None and not self.public_url.startswith(("https://", "http://")):
-            raise ConfigError(f"public_url={self.public_url} is no address: https://NAME")
+        if self.public_url is not None and not _ADDRESS.fullmatch(self.public_url):
+            raise ConfigError(
+                f"public_url={self.public_url} is no address: https://NAME or https://NAME:PORT, with no "
+                "path, and the name as browsers send it (xn--... where it has other letters)"
+            )
         if self.completion_url is not None and not self.completion_url.startswith("https://"):
             raise ConfigError(f"completion_url={self.completion_url} must start with https://")

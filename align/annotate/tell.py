@@ -8,9 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, get_args
 
-from sqlalchemy import Connection, and_, func, select, true
+from sqlalchemy import Connection, and_, func, or_, select, true
 
-from align.annotate.allocate import PAUSE, count_said
+from align.annotate.allocate import PAUSE, SAID, count_said
 from align.annotate.answers import rights
 from align.annotate.database import fact
 from align.annotate.places import annotator, canonical
@@ -29,12 +29,16 @@ from align.types import Judge, Location, Message, PreferenceRecord, Reply, Stren
 if TYPE_CHECKING:
     from sqlalchemy import Row, Select
 
+    from align.annotate.settings import AllocationSettings
+
 _TOLD = ("id", "preferred", "judge", "margin", "strength", "details")
 """What a record tells of what was known before a person judged its pair."""
 
 _MANY = 2000
 _LATELY = 10.0
 """Seconds for which the count of so many open items is not taken anew."""
+_ROUND = 100
+"""Such a total is told in round numbers: beside an older count it would move with what is served."""
 
 _AT_ONCE = 500
 """Rows that are held in memory while many are read."""
@@ -83,20 +87,46 @@ class OpenItems:
         return count
 
 
-def progress(connection: Connection, name: str, limit: int | None, free: OpenItems) -> Progress:
-    """How far one annotator is; ``limit`` is the items that an annotator has at most."""
+def progress(connection: Connection, name: str, settings: AllocationSettings, free: OpenItems) -> Progress:
+    """How far one annotator is. The total hangs on ordinary items alone, those that this annotator has had
+    and those that are free, and on the shares of checks: it does not move when a check is served.
+    """
     who = annotator(connection, name)
     done = count_said(connection, who.id)
     mine = assignments.c.annotator == who.id
-    had = (
-        select(items.c.id)
-        .join(assignments, and_(assignments.c.item == items.c.id, mine))
-        .where(items.c.kind == "ordinary", items.c.open == true())
+    is_open = assignments.c.state == "open"
+    had = select(assignments.c.item).where(
+        mine, assignments.c.kind == "ordinary", or_(is_open, assignments.c.state.in_(SAID))
     )
-    before = select(assignments.c.id).where(mine, assignments.c.state == "open")
-    left = free.count(connection) - _count(connection, had) + _count(connection, before)
-    left = max(0, left if limit is None else min(left, limit - done))
-    return Progress(done, done + left, left)
+    also_free = had.join(items, items.c.id == assignments.c.item).where(items.c.open == true())
+    ordinary = _count(connection, had) + free.count(connection) - _count(connection, also_free)
+    total = _with_checks(connection, ordinary, settings)
+    if total >= _MANY:
+        total = -(-total // _ROUND) * _ROUND
+    if settings.items_per_annotator is not None:
+        total = min(total, settings.items_per_annotator)
+    before = _count(connection, select(assignments.c.id).where(mine, is_open))
+    total = max(total, done + before)
+    return Progress(done, total, total - done)
+
+
+def _with_checks(connection: Connection, ordinary: int, settings: AllocationSettings) -> int:
+    """How many items so many ordinary ones are with the checks that come between them, as far as these go."""
+    shares = {"gold": settings.gold_share, "attention": settings.attention_share}
+    shares = {kind: share for kind, share in shares.items() if share}
+    most = {kind: _count(connection, select(items.c.id).where(items.c.kind == kind)) for kind in shares}
+    if settings.repeat_share:
+        shares["repeat"] = settings.repeat_share
+        most["repeat"] = max(0, ordinary - settings.repeat_distance)
+    known = ordinary
+    while True:
+        total = known / (1 - sum(shares.values()))
+        used_up = [kind for kind, share in shares.items() if share * total > most[kind]]
+        if not used_up:
+            return round(total)
+        for kind in used_up:
+            known += most[kind]
+            del shares[kind]
 
 
 def _count(connection: Connection, rows: Select[Any]) -> int:

@@ -24,23 +24,39 @@ class Throttle:
     def wait(self, key: str) -> float:
         """Seconds until this key may try again; 0 where it may now."""
         with self._lock:
-            times = self._recent(key)
-            return times[0] + self._window - self._clock() if len(times) >= self._limit else 0.0
+            return self._wait(key)
+
+    def attempt(self, key: str) -> float:
+        """The same, and where it may try now, counts the attempt as failed until it has ``succeeded``: those
+        that come at the same time are no more than one after the other.
+        """
+        with self._lock:
+            seconds = self._wait(key)
+            if not seconds:
+                self._count(key)
+            return seconds
 
     def failed(self, key: str) -> None:
         """Counts a failure."""
         with self._lock:
-            times = self._recent(key)
-            times.append(self._clock())
-            self._failures[key] = times
-            self._failures.move_to_end(key)
-            while len(self._failures) > MOST_KEYS:
-                self._failures.popitem(last=False)
+            self._count(key)
 
     def succeeded(self, key: str) -> None:
         """Forgets a key's failures."""
         with self._lock:
             self._failures.pop(key, None)
+
+    def _wait(self, key: str) -> float:
+        times = self._recent(key)
+        return times[0] + self._window - self._clock() if len(times) >= self._limit else 0.0
+
+    def _count(self, key: str) -> None:
+        times = self._recent(key)
+        times.append(self._clock())
+        self._failures[key] = times
+        self._failures.move_to_end(key)
+        while len(self._failures) > MOST_KEYS:
+            self._failures.popitem(last=False)
 
     def _recent(self, key: str) -> deque[float]:
         times = self._failures.get(key, deque())

@@ -59,8 +59,8 @@ class Answer:
     """From seeing the item to answering, as the browser measured it."""
 
     def __post_init__(self) -> None:
-        if not _KEY.fullmatch(self.key):
-            raise Refused("bad_answer", "key is 1 to 64 of letters, digits, _ and -")
+        if not all(_KEY.fullmatch(one) for one in (self.assignment, self.key)):
+            raise Refused("bad_answer", "assignment and key are 1 to 64 of letters, digits, _ and -")
         if self.choice not in get_args(Choice):
             raise Refused("bad_answer", f"choice is one of {', '.join(get_args(Choice))}")
         if self.strength is not None and (self.choice not in get_args(Side) or not 1 <= self.strength <= 9):
@@ -93,8 +93,8 @@ class Progress:
 
     done: int
     total: int
+    """Expected: others may take items first, and how many checks there will be is an estimate."""
     left: int
-    """Items that could still be served: others may take them first, so it can fall by more than one."""
 
 
 @dataclass(frozen=True)

@@ -63,5 +63,5 @@ def view(found: Task | Finished | Paused, progress: Progress) -> dict[str, Any]:
         }
         return {**shown, "state": "item", "item": item, "can_undo": found.can_undo}
     if isinstance(found, Finished):
-        return {**shown, "state": "finished", "code": found.code}
+        return {**shown, "total": progress.done, "state": "finished", "code": found.code}
     return {**shown, "state": "paused", "reason": found.reason}

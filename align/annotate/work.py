@@ -13,7 +13,6 @@ from starlette.responses import RedirectResponse, Response
 
 from align.annotate.desk import Desk
 from align.annotate.study import Study
-from align.annotate.types import Finished, Paused, Task
 from align.annotate.views import page
 from align.annotate.wire import read_answer, view
 from align.errors import Refused
@@ -42,16 +41,15 @@ def start(request: Request) -> Response:
         guidelines=study.guidelines,
         version=study.guideline_version() or "",
         completion_url=study.annotate.completion_url,
-        # the browser keeps what it could not send under this name, one account's apart from another's
-        owner=request.app.state.seals.pseudonym("browser", visitor.account.id),
+        owner=_owner(request),
         shown=json.dumps(_current(request)),
     )
 
 
 @router.get("/api/task")
 def task(request: Request) -> dict[str, Any]:
-    """What the annotator has open, and the token of this session."""
-    return {"next": _current(request), "csrf": request.state.visitor.csrf}
+    """What the annotator has open, the token of this session, and whose it is."""
+    return {"next": _current(request), "csrf": request.state.visitor.csrf, "owner": _owner(request)}
 
 
 @router.post("/api/answer")
@@ -74,10 +72,7 @@ def undo(request: Request, body: Body) -> dict[str, Any]:
             "bad_answer", 'the body is {"item": the id of the item that is shown, or null}'
         ) from None
     desk, name = _desk(request), _annotator(request)
-    found: Task | Finished | Paused = desk.serve(name)
-    if seen == (found.assignment if isinstance(found, Task) else None):
-        found = desk.undo(name)
-    return {"next": view(found, desk.progress(name))}
+    return {"next": view(desk.step_back(name, seen), desk.progress(name))}
 
 
 def _current(request: Request) -> dict[str, Any]:
@@ -88,6 +83,13 @@ def _current(request: Request) -> dict[str, Any]:
 def _desk(request: Request) -> Desk:
     found: Desk = request.app.state.desk
     return found
+
+
+def _owner(request: Request) -> str:
+    """The name under which the browser keeps what it could not send, one account's apart from another's."""
+    state = request.app.state
+    name: str = state.seals.pseudonym("browser", request.state.visitor.account.id)
+    return name
 
 
 def _annotator(request: Request) -> str:

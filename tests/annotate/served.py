@@ -53,7 +53,7 @@ class Place:
         """Opens desk and accounts; records become items."""
         question = self.study.question
         self.desk = Desk(
-            self.folder / "annotations.sqlite",
+            self.study.annotate.database or self.folder / "annotations.sqlite",
             self.allocation,
             strength_of=question.steps() or None,
             guideline=self.study.guideline_version(),

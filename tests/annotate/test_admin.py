@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,13 +17,16 @@ import pytest
 from served import Place, pairs
 from starlette.testclient import TestClient
 
+from align import registry
 from align.annotate import admin, exports
 from align.annotate.answers import LOOKED_AT
 from align.annotate.items import CHUNK
 from align.annotate.settings import AllocationSettings
 from align.annotate.types import Answer, Finished, Paused, Task
 from align.pairs.exports import FORMATS
-from align.pairs.records import read_records, to_line
+from align.pairs.read import records, report_for
+from align.pairs.records import read_records, to_line, write_records
+from align.settings import DatasetSettings
 from align.types import PreferenceRecord
 
 XSS = "<script>alert('x')</script><img src=x onerror=alert(1)>\"'"
@@ -81,7 +87,7 @@ def test_every_route_is_tried() -> None:
     routes = {(method, route.path) for route in admin.router.routes for method in route.methods}  # type: ignore[attr-defined]
     known = {("GET", path) for path in ["/admin", "/admin/people", "/admin/data"]}
     known |= {("GET", "/admin/figures/{name}.svg"), ("GET", "/admin/export/{name}")}
-    known |= {("GET", "/admin/items/{pair_id}"), ("GET", "/admin/export/converted.zip")}
+    known |= {("GET", "/admin/items/{pair_id:path}"), ("GET", "/admin/export/converted.zip")}
     assert routes == known | {("POST", f"/admin/{name}") for name in POSTS}
 
 
@@ -284,6 +290,46 @@ def test_exports_are_what_the_desk_says(place: Place, tmp_path: Path) -> None:
     assert "because" in shown
 
 
+def test_an_export_comes_back_byte_for_byte(place: Place, tmp_path: Path) -> None:
+    """Whatever people type: the reader of records writes what it has read as it was."""
+    annotate(place, "anna", flag="odd", reason='\u2028\x85\0\t\\ "é" \U0001f600\r\n')
+    annotate(place, "bertha", "both_bad")
+    place.desk.write(tmp_path / "one")
+    assert write_records(tmp_path / "two", read_records(tmp_path / "one")) == 12
+    for name in ("records.jsonl", "manifest.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_several_votes_are_one_example_by_policy(place: Place, tmp_path: Path) -> None:
+    """Two of three prefer the first reply of each pair, whichever side it stood on for them."""
+    for name, which in (("anna", "first"), ("bertha", "first"), ("clara", "second")):
+        person = place.desk.enrol(name)
+        while isinstance(task := place.desk.serve(person), Task):
+            side: Any = "left" if task.left.startswith(which) else "right"
+            place.desk.submit(person, Answer(task.assignment, "k", side))
+    place.desk.write(tmp_path)
+    for policy, first, second in (("each", 12, 6), ("majority", 6, 0)):
+        votes: Any = policy
+        dataset = DatasetSettings(registry.component("dataset", "records")(str(tmp_path)), votes=votes)
+        found = [record.preferred for record in records(dataset, report_for(dataset))]
+        assert (found.count("first"), found.count("second"), len(found)) == (first, second, first + second)
+
+
+def test_a_database_that_keeps_nothing_is_said_in_the_log(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not only to annotators, whose browsers keep the answer: somebody has to make room on the disk."""
+    anna = enter(place, "anna", "annotator")
+    found = anna.get("/api/task").json()
+    place.desk.write_in(lambda connection: connection.exec_driver_sql("DROP TABLE revisions"))
+    answer = {"assignment": found["next"]["item"]["id"], "key": "k", "choice": "left", "reason": "my words"}
+    sent = anna.post("/api/answer", json=answer, headers={"X-CSRF-Token": found["csrf"]})
+    assert sent.status_code == 503
+    assert "no such table: revisions" in caplog.text
+    assert "my words" not in caplog.text
+    assert "revisions" not in sent.text
+
+
 def test_an_export_comes_back_in(place: Place, tmp_path: Path) -> None:
     """What people chose in one study can be the gold of the next."""
     annotate(place, "anna")
@@ -325,6 +371,17 @@ def test_every_format_is_offered_and_comes(place: Place) -> None:
         answer = boss.get(f"/admin/export/converted.zip?format={name}")
         # the prompts have a system turn, which a text prompt and a transcript cannot hold
         assert answer.status_code == (400 if name in ("trl_standard", "hh") else 200), name
+
+
+def test_an_item_of_any_name_is_found(place: Place) -> None:
+    """Names of pairs come out of files: what stands in them is no address of another page."""
+    name = "../a/b?c#d &é"
+    place.desk.add_items([replace(pairs(7)[-1], pair_id=name)])
+    annotate(place, "anna", flag="odd")
+    boss = enter(place)
+    links = re.findall(r'href="(/admin/items/[^"]+)"', boss.get("/admin/data").text)
+    assert len(links) == 7
+    assert sum("first of 7" in boss.get(html.unescape(link)).text for link in links) == 1
 
 
 def test_an_item_is_shown_with_all_that_was_said(place: Place) -> None:

@@ -36,14 +36,25 @@ def test_the_names_that_it_answers_to() -> None:
     ]
     assert origins(AnnotateSettings(host="::1"), 8400)[0] == "http://[::1]:8400"
     assert origins(AnnotateSettings(), 80)[0] == "http://127.0.0.1"
-    public = AnnotateSettings(host="0.0.0.0", public_url="https://Study.example.org/anything")
-    assert origins(public, 8400) == ["https://study.example.org"]
+    for typed, sent in (
+        ("https://Study.example.org/", "https://study.example.org"),
+        ("https://study.example.org:443", "https://study.example.org"),
+        ("http://study.example.org:80/", "http://study.example.org"),
+        ("https://study.example.org:8443", "https://study.example.org:8443"),
+        ("http://[2001:DB8::1]:8400", "http://[2001:db8::1]:8400"),
+    ):
+        public = AnnotateSettings(host="0.0.0.0", public_url=typed)
+        assert origins(public, 8400) == [sent], "what a browser sends as Host and Origin"
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
         ({"public_url": "study.example.org"}, "https://NAME"),
+        ({"public_url": "https://study.example.org/below"}, "with no path"),
+        ({"public_url": "https://name@study.example.org"}, "with no path"),
+        ({"public_url": "https://"}, "https://NAME"),
+        ({"public_url": "https://stüdy.example.org"}, "xn--"),
         ({"completion_url": "http://app.example.org"}, "https://"),
         ({"completion_url": "javascript:alert(1)"}, "https://"),
     ],

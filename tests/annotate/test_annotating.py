@@ -5,7 +5,10 @@ from __future__ import annotations
 import html
 import json
 import re
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -89,6 +92,30 @@ def test_a_repeated_undo_takes_one_answer_back(place: Place) -> None:
     assert replies == [second | {"number": second["number"]}] * 2
     assert [choice for choice, _, _ in place.said()] == ["left", "right", "undone"]
     assert anna.post("/api/undo", {"item": second["id"]}).json()["next"]["item"] == first
+
+
+def test_two_undos_at_once_take_one_answer_back(place: Place) -> None:
+    """Two tabs, or a request that is sent again while the first still waits."""
+    anna, again = Annotator(place), Annotator(place)
+    for number in (1, 2):
+        anna.answer("left", f"k{number}")
+    seen = {"item": anna.item()["id"]}
+    free, busy = threading.Event(), threading.Event()
+
+    def hold(_connection: object) -> None:
+        busy.set()
+        assert free.wait(10)
+
+    with ThreadPoolExecutor(3) as pool:
+        pool.submit(place.desk.write_in, hold)
+        assert busy.wait(10)
+        asked = [pool.submit(one.post, "/api/undo", seen) for one in (anna, again)]
+        while place.desk.database._jobs.qsize() < 2:
+            time.sleep(0.001)
+        free.set()
+        shown = [one.result().json()["next"]["item"]["number"] for one in asked]
+    assert [choice for choice, _, _ in place.said()] == ["left", "left", "undone"]
+    assert shown == [2, 2]
 
 
 def test_the_last_answer_can_be_taken_back_at_the_end(place: Place) -> None:
@@ -266,7 +293,30 @@ def test_no_byte_tells_the_models_the_sides_or_what_an_item_is_for(tmp_path: Pat
         for key in keys_of(entry.json())
     }
     shown = {"prompt", "role", "text", "left", "right", "id", "number", "done", "total", "state", "can_undo"}
-    assert keys == shown | {"next", "item", "csrf", "saved", "revision"}
+    assert keys == shown | {"next", "item", "csrf", "owner", "saved", "revision"}
+    place.desk.close()
+
+
+@pytest.mark.parametrize("limit", [None, 18])
+def test_the_total_does_not_move_with_what_an_item_is_for(tmp_path: Path, limit: int | None) -> None:
+    """With an item more at each check, 'of 41' after 'of 40' would tell which one it is."""
+    shares = {"gold_share": 0.2, "repeat_share": 0.1, "repeat_distance": 2, "attention_share": 0.1}
+    allocation = AllocationSettings(gold="gold", items_per_annotator=limit, **shares)  # type: ignore[arg-type]
+    place = Place(tmp_path, Study(), allocation, port=8400)
+    place.open(pairs(12))
+    place.desk.add_items(pairs(12, mark=" (checked)"), "gold")
+    anna = Annotator(place)
+    shown = [anna.get("/api/task").json()["next"]]
+    while shown[-1]["state"] == "item":
+        body = {"assignment": shown[-1]["item"]["id"], "key": "k", "choice": "tie"}
+        shown.append(anna.post("/api/answer", body).json()["next"])
+    kinds = {"repeat" if vote.repeat else vote.kind for vote in place.desk.answers()}
+    assert kinds == {"ordinary", "gold", "attention", "repeat"}, "the session has met them all"
+    expected = limit or round(12 / (1 - 0.2 - 0.1 - 0.1))
+    assert [(one["done"], one["total"]) for one in shown[:-1]] == [
+        (number, max(expected, number + 1)) for number in range(len(shown) - 1)
+    ]
+    assert shown[-1]["done"] == shown[-1]["total"] == len(shown) - 1
     place.desk.close()
 
 

@@ -129,6 +129,13 @@ def test_a_skip_taken_back_too_late_is_surplus() -> None:
         assert here.desk.left_out().surplus == 1
 
 
+@pytest.mark.parametrize("name", ["", "\0", "\ud800", "a b", "a" * 65])
+def test_what_is_no_assignment_never_comes_to_the_database(name: str) -> None:
+    """PostgreSQL cannot look for a NUL, nor SQLite for half a character: a whole group would fail."""
+    with pytest.raises(Refused, match="bad_answer"):
+        Answer(name, "k", "left")
+
+
 def test_only_ones_own_items_can_be_answered() -> None:
     with office(items=2) as here:
         here.enrol("ann", "bob")

@@ -289,6 +289,45 @@ def test_a_session_that_ended_loses_nothing(opened: Any) -> None:
     old.close()
 
 
+@pytest.mark.parametrize("role", ["annotator", "admin"])
+def test_somebody_else_in_the_same_browser_costs_no_choice(opened: Any, role: str) -> None:
+    """Refused to them, it is kept for whose it is, and sent when that one is back."""
+    tab = opened()
+    tab.ready()
+    other = tab.context.new_page()
+    other.goto(tab.place.link("another", role))
+    tab.page.keyboard.press("1")
+    tab.says("#trouble", "Not saved yet: you are logged out, or somebody else is in")
+    assert (tab.unsent(), tab.place.said()) == (1, [])
+    other.close()
+    tab.open()
+    tab.says("#title", "Item 2 of")
+    assert (tab.unsent(), tab.place.said()) == (0, [("left", "", "")])
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_word_from_the_way_is_no_refusal(opened: Any, status: int) -> None:
+    """A proxy or a cut line says so, not the desk: the choice is kept and sent again."""
+    tab = opened()
+    tab.ready()
+    before = tab.shown()
+    said = {"status": status, "content_type": "application/json", "body": '{"error": "no"}'}
+    tab.page.route("**/api/answer", lambda route: route.fulfill(**said), times=1)
+    tab.page.keyboard.press("1")
+    tab.says("#trouble", "Not saved yet")
+    tab.moved(before)
+    assert tab.place.said() == [("left", "", "")]
+
+
+def test_a_phone_of_some_years_saves_too(opened: Any) -> None:
+    tab = opened()
+    tab.context.add_init_script("delete AbortSignal.timeout")
+    tab.page.close()
+    tab.open()
+    tab.key("1")
+    assert tab.place.said() == [("left", "", "")]
+
+
 def test_a_double_click_or_a_held_key_is_one_answer(opened: Any) -> None:
     tab = opened(4)
     tab.ready()

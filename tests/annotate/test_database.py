@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -166,6 +168,32 @@ def test_every_commit_waits_for_the_disk(database: Database) -> None:
         return found[0], found[1]
 
     assert database.write(settings) == ("wal", 2)
+
+
+def test_the_files_are_their_owners_alone(tmp_path: Path) -> None:
+    """They hold people's names and hashes of passwords; SQLite gives what it adds the same mode."""
+    before = os.umask(0o022)
+    try:
+        database = Database(tmp_path / "a.sqlite")
+        database.write(_write("a"))  # type: ignore[arg-type]
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    database.close()
+    assert modes == dict.fromkeys(["a.sqlite", "a.sqlite-wal", "a.sqlite-shm"], 0o600)
+
+
+def test_a_place_without_a_write_ahead_log_is_refused(tmp_path: Path) -> None:
+    """SQLite would quietly take another journal, under which a power cut can undo a commit."""
+    with pytest.raises(StoreError, match="no write-ahead log"):
+        Database(f"sqlite:///file:{tmp_path}/a.sqlite?vfs=unix-none&uri=true")
+
+
+def test_a_place_that_cannot_be_written_to_is_said_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path, tmp_path / "file" / "a.sqlite"):
+        with pytest.raises(StoreError, match="cannot be used"):
+            Database(place)
 
 
 def test_a_closed_database_says_so(tmp_path: Path) -> None:

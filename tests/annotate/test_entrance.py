@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,9 @@ from served import Place, pairs
 from starlette.testclient import TestClient
 
 from align.annotate import passwords
+from align.annotate.accounts import Accounts
 from align.annotate.entrance import ACCOUNT_FAILURES, ADDRESS_FAILURES, WINDOW, Doors
+from align.annotate.server import server
 from align.annotate.settings import AnnotateSettings
 from align.annotate.study import Study
 from align.annotate.throttle import Throttle
@@ -79,7 +84,7 @@ def test_no_token_password_or_foreign_id_is_at_rest(place: Place) -> None:
     give_password(place)
     study = place.accounts.study_link()
     ids = {"PROLIFIC_PID": "5f1a7c0e9b", "STUDY_ID": "study-31337", "SESSION_ID": "session-31337"}
-    assert place.accounts.join(study, "prolific", ids) is not None
+    assert place.accounts.join(study, "prolific", ids, 1) is not None
     place.desk.close()
     kept = b"".join(path.read_bytes() for path in place.folder.iterdir())
     for secret in (link.rsplit("/", 1)[1], study, PASSWORD, *ids.values()):
@@ -166,6 +171,38 @@ def test_an_account_that_is_tried_too_often_waits(place: Place) -> None:
     assert client.get(place.link()).status_code == 303
 
 
+def test_guesses_at_the_same_time_are_no_more_guesses(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    give_password(place)
+    looked_at: list[str] = []
+
+    def slowly(password: str, kept: str | None) -> bool:
+        looked_at.append(password)
+        time.sleep(0.2)
+        return False
+
+    monkeypatch.setattr(passwords, "fits", slowly)
+    with ThreadPoolExecutor(12) as pool:
+        found = list(pool.map(lambda number: log_in(place, "anna", f"guess {number}"), range(12)))
+    assert len(looked_at) == ACCOUNT_FAILURES
+    assert sorted(found) == [403] * ACCOUNT_FAILURES + [429] * (12 - ACCOUNT_FAILURES)
+
+
+@pytest.mark.parametrize("proxy", ["127.0.0.1", "203.0.113.9", None])
+def test_a_forged_address_is_no_new_address(place: Place, proxy: str | None) -> None:
+    """What comes before the proxy's own word is the visitor's; without a proxy all of it is."""
+    url = None if proxy is None else ORIGIN
+    config = server(place.app(), replace(place.study.annotate, public_url=url)).config
+    config.load()
+    client = TestClient(config.loaded_app, base_url=ORIGIN, client=(proxy or "127.0.0.1", 5))  # type: ignore[arg-type]
+    found = [
+        client.get("/in/x", headers={"X-Forwarded-For": f"198.51.100.{number}, 192.0.2.7"}).status_code
+        for number in range(ADDRESS_FAILURES + 1)
+    ]
+    assert found == [403] * ADDRESS_FAILURES + [429]
+    behind = client.get("/in/x", headers={"X-Forwarded-For": "192.0.2.8"}).status_code
+    assert behind == (403 if proxy == "127.0.0.1" else 429), "another visitor of the proxy is another address"
+
+
 def test_an_address_that_tries_too_often_waits(place: Place) -> None:
     """Whatever it tries: names, personal links, a study's link."""
     tries = ["/in/x", "/join/x?PROLIFIC_PID=a&STUDY_ID=b&SESSION_ID=c"] * (ADDRESS_FAILURES // 2)
@@ -173,6 +210,18 @@ def test_an_address_that_tries_too_often_waits(place: Place) -> None:
     assert {client.get(path).status_code for path in tries} == {403}
     assert client.get("/in/x").status_code == 429
     assert log_in(place, "anna", PASSWORD) == 429
+
+
+def test_good_links_let_in_whatever_was_tried_from_the_same_address(place: Place) -> None:
+    """A room behind one address: somebody's damaged link must not keep the others out."""
+    client = visitor(place)
+    while client.get("/in/damaged").status_code != 429:
+        pass
+    assert visitor(place).get(place.link()).headers["location"] == "/"
+    ids = "PROLIFIC_PID=p1&STUDY_ID=s1&SESSION_ID=x1"
+    study = f"/join/{place.accounts.study_link()}?{ids}"
+    assert visitor(place).get(study).headers["location"] == "/"
+    assert visitor(place).get(f"/join/nobody?{ids}").status_code == 429
 
 
 def test_the_throttle_forgets_with_time_and_success() -> None:
@@ -215,6 +264,30 @@ def test_prolific_sends_somebody_and_pays_by_the_code(place: Place) -> None:
     assert again.get("/api/task").json()["next"]["done"] == 2, "the same person in another session"
 
 
+def test_a_study_link_makes_no_more_accounts_than_it_may(tmp_path: Path) -> None:
+    """Made-up ids fill the study, not the disk; who has taken part, or has a link, comes in again."""
+    place = Place(tmp_path, Study(AnnotateSettings(recruits="prolific", most_recruits=2)), port=8400)
+    place.open(pairs(1))
+    link = f"/join/{place.accounts.study_link()}?STUDY_ID=s1&SESSION_ID=x1&PROLIFIC_PID="
+    personal = place.link("prolific")
+    found = [visitor(place).get(link + who) for who in ("p1", "p2", "p3", "p1")]
+    assert [one.status_code for one in found] == [303, 303, 403, 303]
+    assert "This study is full" in found[2].text
+    assert visitor(place).get(personal).status_code == 303
+    assert len(place.accounts.everybody()) == 3
+    place.desk.close()
+
+
+def test_what_another_process_closed_is_closed_here(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the seconds for which an account is remembered, which are none here."""
+    monkeypatch.setattr("align.annotate.accounts.REMEMBERED", 0.0)
+    client = visitor(place)
+    client.get(place.link())
+    assert client.get("/").status_code == 200
+    Accounts(place.desk, place.seals).close(place.accounts.everybody()[0].id)
+    assert client.get("/").status_code == 303
+
+
 def test_a_link_without_the_platforms_ids_is_refused(place: Place) -> None:
     link = f"/join/{place.accounts.study_link()}"
     for query in (
@@ -222,6 +295,7 @@ def test_a_link_without_the_platforms_ids_is_refused(place: Place) -> None:
         "?PROLIFIC_PID=p",
         "?PROLIFIC_PID=&STUDY_ID=s&SESSION_ID=x",
         f"?PROLIFIC_PID={'p' * 201}&STUDY_ID=s&SESSION_ID=x",
+        "?PROLIFIC_PID={{%PROLIFIC_PID%}}&STUDY_ID={{%STUDY_ID%}}&SESSION_ID={{%SESSION_ID%}}",
     ):
         assert visitor(place).get(link + query).status_code == 400
     assert place.accounts.everybody() == []

@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 from desks import Clock, Office, open_desk, pair
+from served import Place, pairs
 from sqlalchemy import create_engine, text
+from test_admin import GETS, annotate, enter, post, upload
 
 from align.annotate.database import Database, set_fact
+from align.annotate.settings import AnnotateSettings
+from align.annotate.study import Study
+from align.pairs.records import to_line
 from align.types import PreferenceRecord
 from experiments.annotate.bulk import bulk
 from experiments.annotate.kills import survive
@@ -89,6 +94,52 @@ def test_postgresql_waits_for_the_disk_whatever_it_was_told(empty: str) -> None:
         database.close()
         with engine.begin() as connection:
             connection.execute(text("ALTER DATABASE postgres RESET synchronous_commit"))
+        engine.dispose()
+
+
+@pytest.mark.medium
+def test_the_pages_on_postgresql(empty: str, tmp_path: Path) -> None:
+    """An admin's pages and exports, a login, an import and a closed account, as on SQLite."""
+    place = Place(tmp_path, Study(AnnotateSettings(recruits="prolific", database=empty)), port=8400)
+    place.open(pairs(3))
+    try:
+        annotate(place, "anna", flag="odd", reason="nul \0")
+        boss = enter(place)
+        pair = next(place.desk.answers()).pair_id
+        for path in [*GETS, "/admin/export/records.zip", "/admin/export/statistics.json"]:
+            assert boss.get(path.replace("PAIR", pair)).status_code == 200, path
+        body = b"".join(map(to_line, place.desk.export()))
+        assert boss.get("/admin/export/records.jsonl").content == body
+        assert "3 left out: duplicate" in upload(boss, body).text
+        ids = "PROLIFIC_PID=p1&STUDY_ID=s1&SESSION_ID=x1"
+        assert (
+            enter(place, "bertha", "annotator").get(f"/join/{place.accounts.study_link()}?{ids}").is_success
+        )
+        for name in ("pause", "resume"):
+            assert post(boss, name).status_code == 200
+        person = next(one for one in place.accounts.everybody() if one.name == "bertha")
+        place.accounts.set_password(person, "a long enough secret")
+        assert place.accounts.log_in("bertha", "a long enough secret") is not None
+        assert place.accounts.log_in("bertha\0", "a long enough secret") is None
+        post(boss, "close", account=person.id)
+        assert place.accounts.log_in("bertha", "a long enough secret") is None
+    finally:
+        place.desk.close()
+
+
+@pytest.mark.medium
+def test_postgresql_looks_after_it_has_the_lock_whatever_it_was_told(empty: str) -> None:
+    engine = create_engine(empty)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER DATABASE postgres SET default_transaction_isolation = 'serializable'"))
+    try:
+        with closing(Database(empty)) as database:
+            asked = "SHOW transaction_isolation"
+            found = database.write(lambda connection: connection.exec_driver_sql(asked).scalar())
+        assert found == "read committed"
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text("ALTER DATABASE postgres RESET default_transaction_isolation"))
         engine.dispose()
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from align.annotate import passwords, seals
 from align.annotate.seals import Seals, study_key
+from align.errors import DataError
 
 SEALS = Seals(bytes(32), hours=1)
 
@@ -62,6 +65,26 @@ def test_the_key_is_drawn_once_and_its_owners_alone(tmp_path: Path) -> None:
     assert study_key(tmp_path / "other.key") != key
     with pytest.raises(ValueError, match="it takes 32"):
         Seals(key[:31], 1)
+
+
+def test_a_kill_leaves_no_half_of_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that is there but empty would end the study; so would two keys of two processes."""
+    path = tmp_path / "study.key"
+    with monkeypatch.context() as patched:
+        patched.setattr(secrets, "token_bytes", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            study_key(path)
+    assert not path.exists()
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda _: study_key(path), range(8)))) == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["study.key"]
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="is no key of a study"):
+        study_key(path)
+
+
+def _killed(_count: int) -> bytes:
+    raise KeyboardInterrupt
 
 
 def test_a_password_is_kept_as_scrypt_with_a_salt_of_its_own() -> None:

@@ -236,7 +236,9 @@
   // ---- sending
 
   async function request(path, body) {
-    const options = { credentials: "same-origin", signal: AbortSignal.timeout(PATIENCE) };
+    const patience = new AbortController();  // AbortSignal.timeout is not there on a phone of some years
+    const over = setTimeout(() => patience.abort(), PATIENCE);
+    const options = { credentials: "same-origin", signal: patience.signal };
     if (body !== undefined) {
       options.method = "POST";
       options.headers = { "Content-Type": "application/json", "X-CSRF-Token": csrf };
@@ -248,6 +250,8 @@
       return { status: reply.status, body: text };
     } catch {
       return { status: 0, body: {} };
+    } finally {
+      clearTimeout(over);
     }
   }
 
@@ -257,11 +261,15 @@
     if (reply.status !== 403) return reply;
     const fresh = await request("/api/task");
     if (fresh.status !== 200) return fresh;
+    // somebody else has come in with this browser: nothing of ours is theirs
+    if (fresh.body.owner !== owner) return { status: 401, body: {} };
     csrf = fresh.body.csrf;
     return request(path, body);
   }
 
-  const lost = (status) => status === 0 || status === 429 || status >= 500;
+  // What the server has looked at and will not have, and what needs another session; all else may go better later.
+  const final = (status) => status === 409 || status === 422;
+  const out = (status) => status === 401 || status === 403;
 
   async function send() {
     if (sending) return;
@@ -276,11 +284,12 @@
     if (attempts === 0) say("Saving", true);
     const reply = await post("/api/answer", answer);
     sending = false;
-    if (lost(reply.status)) { later(); return; }
-    if (reply.status === 401) { outside(); return; }
+    if (out(reply.status)) { outside("Not saved yet: "); return; }
+    const saved = reply.status === 200 && reply.body.saved?.item === answer.assignment;
+    if (!saved && !final(reply.status)) { later(); return; }
     attempts = 0;
     store.drop(name);
-    if (reply.status === 200) arrived(reply.body.next, "Saved"); else await refused(reply);
+    if (saved) arrived(reply.body.next, "Saved"); else await refused(reply);
   }
 
   function arrived(next, text) {
@@ -297,18 +306,18 @@
     timer = setTimeout(send, delay);
   }
 
-  function outside() {
+  function outside(what) {
     attempts += 1;
     say("");
-    complain("Not saved yet: you are logged out. Open your personal link again in this browser; your choice is kept and sent then.");
+    complain(`${what}you are logged out, or somebody else is in. Open your personal link again in this browser; your choice is kept and sent then.`);
     timer = setTimeout(send, RETRIES.at(-1));
   }
 
-  // The server has looked at the answer and will not have it: the item that it has for us now, and why.
+  // The item that the server has for us now, and why it will not have the answer.
   async function refused(reply) {
     const fresh = await request("/api/task");
     work.removeAttribute("data-waiting");
-    if (fresh.status === 200) {
+    if (fresh.status === 200 && fresh.body.owner === owner) {
       csrf = fresh.body.csrf;
       show(fresh.body.next);
     } else {
@@ -329,12 +338,13 @@
       return;
     }
     say("");
-    complain(lost(reply.status) ? "No connection: nothing was taken back." : `Not taken back: ${reply.body.error}.`);
+    if (out(reply.status)) outside("Nothing was taken back: ");
+    else complain(final(reply.status) ? `Not taken back: ${reply.body.error}.` : "No answer from the server: undo again when it is back.");
   }
 
   async function again() {
     const reply = await request("/api/task");
-    if (reply.status === 200) { csrf = reply.body.csrf; show(reply.body.next); } else location.reload();
+    if (reply.status === 200 && reply.body.owner === owner) { csrf = reply.body.csrf; show(reply.body.next); } else location.reload();
   }
 
   // ---- keys, clicks, dialogs
