@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal
 from align.collect._bench import Candidates
 from align.errors import EmptySplit
 from align.pairs.prompts import read_prompts
-from align.pairs.read import examples, report_for, split_records
+from align.pairs.read import examples_of_records, report_for, split_records
 from align.pairs.store import prompt_json
-from align.types import Reply
+from align.types import Demonstration, PreferenceRecord, Reply
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,10 +76,15 @@ def _pairs(dataset: DatasetSettings, report: DataReport, split: str) -> Iterator
 
 
 def _demonstrations(dataset: DatasetSettings, report: DataReport, split: str) -> Iterator[Candidates]:
-    for where, example, _ in examples(dataset, report, "demonstrations"):
-        report.keep(where)
-        if where == split:
-            yield Candidates(example.prompt, (Reply(example.reply),))
+    """Of a pair the reply as its record has it: who wrote it, how and with which seed."""
+    for where, record, found, _ in examples_of_records(dataset, report, "demonstrations"):
+        replies = record.replies if isinstance(record, PreferenceRecord) else ()
+        for example in found:
+            assert isinstance(example, Demonstration), "what was asked for"
+            report.keep(where)
+            if where == split:
+                known = (one for one in replies if one.text == example.reply)
+                yield Candidates(example.prompt, (next(known, Reply(example.reply)),))
 
 
 def _first(items: Iterable[Candidates], limit: int | None) -> list[Candidates]:
