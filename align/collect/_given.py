@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 from align.collect._bench import Candidates
 from align.errors import EmptySplit
+from align.pairs.candidates import NOBODY
 from align.pairs.prompts import read_prompts
 from align.pairs.read import examples_of_records, report_for, split_records
 from align.pairs.store import prompt_json
+from align.protocols import HoldsCandidates
 from align.types import Demonstration, PreferenceRecord, Reply
 
 if TYPE_CHECKING:
@@ -69,10 +71,14 @@ def content(item: Candidates) -> str:
 
 
 def _pairs(dataset: DatasetSettings, report: DataReport, split: str) -> Iterator[Candidates]:
+    """Pairs that nobody has judged, which records' files may hold, have no record."""
+    source = dataset.source
+    if isinstance(source, HoldsCandidates):
+        dataset = replace(dataset, source=source.with_candidates())
     for where, record, _ in split_records(dataset, report):
         report.keep(where)
         if where == split:
-            yield Candidates(record.prompt, record.replies, record)
+            yield Candidates(record.prompt, record.replies, None if record.judge == NOBODY else record)
 
 
 def _demonstrations(dataset: DatasetSettings, report: DataReport, split: str) -> Iterator[Candidates]:
