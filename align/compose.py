@@ -219,10 +219,13 @@ def _steps(values: Mapping[str, Any], typed: Sequence[Choice], command: Sequence
         wired = {c.key: c.text for c in wiring if c.is_group}
         retyped = {c.key for c in [*mine, *own[name]] if c.is_group and c.text != wired.get(c.key, c.text)}
         wiring = [c for c in wiring if c.key.split(".")[0] not in retyped]
+        start = Choice("stage", stage, is_group=True)
+        if stage == "collect":
+            spare = _spare(compose(_last_wins([start, *unless_typed, *mine, *wiring, *own[name]])))
+            wiring = [c for c in wiring if c.key.split(".")[0] not in spare]
         used.update(choice.key for choice in mine)
         place = Choice("run.dir", quoted(f"{values['run']['dir']}/{name}"), is_group=False)
         kept = Choice("run.cache", quoted(values["run"]["cache"]), is_group=False)
-        start = Choice("stage", stage, is_group=True)
         try:
             composed = compose(_last_wins([start, kept, *unless_typed, *mine, *wiring, *own[name], place]))
             runs.append(_typed_run(composed, command, is_step=True))
@@ -236,6 +239,16 @@ def _steps(values: Mapping[str, Any], typed: Sequence[Choice], command: Sequence
             problems.add(choice.key, f"no step uses this.{near} Steps: {', '.join(names)}")
     problems.raise_if_any()
     return runs
+
+
+def _spare(composed: Mapping[str, Any]) -> set[str]:
+    """Sections that a collecting method as it is set does not use: wired, they are left out."""
+    from align.protocols import Collector
+
+    method = value_of(Collector, composed.get("collect"), "collect", Problems())
+    # one that has mistakes is told of by the step itself
+    needs = getattr(method, "needs", ("writer", "reward"))
+    return {name for name, need in (("model", "writer"), ("reward", "reward")) if need not in needs}
 
 
 def _order(values: Mapping[str, Any]) -> list[str]:

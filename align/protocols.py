@@ -51,6 +51,14 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class HoldsCandidates(Protocol):
+    """A source whose files may hold pairs that nobody has judged, for those who judge or choose."""
+
+    def with_candidates(self) -> Source:
+        """The same source, such a pair being a tie by ``align.pairs.candidates.NOBODY``."""
+
+
+@runtime_checkable
 class KnownContent(Protocol):
     """A source or a chat format that can say what its results follow from, so that they can be kept."""
 

@@ -230,6 +230,30 @@ def test_pairs_for_people_come_from_where_three_rewards_were_not_trained() -> No
     assert (collect.collection.split, collect.collection.limit) == ("validation", None)
 
 
+@pytest.mark.parametrize(
+    ("words", "writer", "reward"),
+    [
+        (["collect=active"], None, "ensemble"),
+        (["collect=active", "collect.by=random"], None, None),
+        (["collect=active", "collect.by=diversity", "order=[collect]"], None, None),
+        (["collect=active", "collect.by=margin", "collect.candidates=sampled"], "runs/w/sft", "ensemble"),
+        (["collect=active", "collect.by=random", "collect.candidates=sampled"], "runs/w/sft", None),
+        (["collect=judge", "collect.path=judge"], "runs/w/sft", None),
+        (["collect=judge", "collect.path=judge", "collect.candidates=dataset"], None, None),
+        (["collect=contrast"], "runs/w/sft", None),
+        (["collect=contrast", "collect.label=reward"], "runs/w/sft", "bradley_terry"),
+        (["collect=best_of_n"], "runs/w/sft", "bradley_terry"),
+        (["collect=best_of_n", "collect.pools=runs/pools"], None, None),
+    ],
+)
+def test_a_method_is_given_the_policy_and_the_reward_that_its_settings_ask_for(
+    words: list[str], writer: str | None, reward: str | None
+) -> None:
+    collect = pipeline(*words)["collect"].stage
+    assert (collect.model and collect.model.path) == writer
+    assert (collect.reward and type(collect.reward).__module__.removeprefix("reward_models.")) == reward
+
+
 def test_affixes_are_taught_where_the_world_is_the_embedded_one() -> None:
     steps = pipeline("collect=contrast")
     assert steps["sft"].stage.dataset.source.steered == 0.6
@@ -248,7 +272,7 @@ def test_affixes_are_taught_where_the_world_is_the_embedded_one() -> None:
             ["collect=contrast", "collect.label=gold"],
             "collect.label: takes one of prompt, reward",
         ),
-        (["collect=contrast", "collect.label=reward"], "collect=contrast as it is set needs a reward"),
+        (["collect=active", "steps.collect.reward=gold", "collect.by=random"], "does not use a reward"),
         (["collect.n=4"], "collect.n: no step uses this"),
     ],
 )

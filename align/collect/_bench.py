@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,6 +84,10 @@ class Writer(Protocol):
     def name(self) -> str:
         """Who writes, as records say it."""
 
+    @property
+    def version(self) -> str | None:
+        """Which one of that name, by a hash of its weights where those are known."""
+
 
 OpenWriter = Callable[[str, ModelSettings | ServerSettings], Writer]
 """A role for run.json (``source.gpt4``), and where it is -> somebody who writes, its origin noted."""
@@ -131,6 +136,14 @@ class Bench:
         return self.judge_here
 
 
+def judge_named(name: str, hashes: Sequence[str], *, asks: bool) -> Judge:
+    """Who a reward is in records: a model where it reads or asks one; its version hashes what it reads."""
+    if not hashes and not asks:
+        return Judge("function", name)
+    version = hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16] if hashes else None
+    return Judge("model", name, version)
+
+
 def judged(
     prompt: Prompt,
     preferred: Reply,
@@ -146,23 +159,26 @@ def judged(
 
     So the place tells nothing of the preference, and comes back the same when the work is done again.
     """
-    one = PreferenceRecord("", prompt, (preferred, other), "first", judge)
-    digest = pair_id(one)
-    turned = (int(digest, 16) + (preferred.text > other.text)) % 2 == 1
+    replies = placed(prompt, preferred, other)
     record = PreferenceRecord(
         id="",
         prompt=prompt,
-        replies=(other, preferred) if turned else (preferred, other),
-        preferred="second" if turned else "first",
+        replies=replies,
+        preferred="first" if replies[0] is preferred else "second",
         judge=judge,
         margin=margin,
         method=method,
-        prompt_id=prompt_id(prompt),
-        pair_id=digest,
         template=template,
         details=details or {},
     )
     return named(record)
+
+
+def placed(prompt: Prompt, one: Reply, other: Reply) -> tuple[Reply, Reply]:
+    """Two replies in an order that their texts draw, whichever of them was given first."""
+    pair = PreferenceRecord("", prompt, (one, other), "tie", Judge("function", "placed"))
+    low, high = (one, other) if one.text <= other.text else (other, one)
+    return (low, high) if int(pair_id(pair), 16) % 2 == 0 else (high, low)
 
 
 def named(record: PreferenceRecord) -> PreferenceRecord:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 from align.collect._bench import Candidates
 from align.errors import EmptySplit
+from align.pairs.candidates import NOBODY
 from align.pairs.prompts import read_prompts
-from align.pairs.read import examples, report_for, split_records
+from align.pairs.read import examples_of_records, report_for, split_records
 from align.pairs.store import prompt_json
-from align.types import Reply
+from align.protocols import HoldsCandidates
+from align.types import Demonstration, PreferenceRecord, Reply
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,17 +71,26 @@ def content(item: Candidates) -> str:
 
 
 def _pairs(dataset: DatasetSettings, report: DataReport, split: str) -> Iterator[Candidates]:
+    """Pairs that nobody has judged, which records' files may hold, have no record."""
+    source = dataset.source
+    if isinstance(source, HoldsCandidates):
+        dataset = replace(dataset, source=source.with_candidates())
     for where, record, _ in split_records(dataset, report):
         report.keep(where)
         if where == split:
-            yield Candidates(record.prompt, record.replies, record)
+            yield Candidates(record.prompt, record.replies, None if record.judge == NOBODY else record)
 
 
 def _demonstrations(dataset: DatasetSettings, report: DataReport, split: str) -> Iterator[Candidates]:
-    for where, example, _ in examples(dataset, report, "demonstrations"):
-        report.keep(where)
-        if where == split:
-            yield Candidates(example.prompt, (Reply(example.reply),))
+    """Of a pair the reply as its record has it: who wrote it, how and with which seed."""
+    for where, record, found, _ in examples_of_records(dataset, report, "demonstrations"):
+        replies = record.replies if isinstance(record, PreferenceRecord) else ()
+        for example in found:
+            assert isinstance(example, Demonstration), "what was asked for"
+            report.keep(where)
+            if where == split:
+                known = (one for one in replies if one.text == example.reply)
+                yield Candidates(example.prompt, (next(known, Reply(example.reply)),))
 
 
 def _first(items: Iterable[Candidates], limit: int | None) -> list[Candidates]:

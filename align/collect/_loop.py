@@ -77,12 +77,16 @@ def collected(
 
 
 def _once(pairs: list[Pair], abstained: Counter[str]) -> list[Pair]:
-    """The first of each pair."""
-    kept = {pair.pair_id: pair for pair in reversed(pairs)}
-    unique = [pair for pair in pairs if kept[pair.pair_id] is pair]
+    """The first of each pair; of judged ones the first by each judge, since several may vote on one pair."""
+    kept = {_key(pair): pair for pair in reversed(pairs)}
+    unique = [pair for pair in pairs if kept[_key(pair)] is pair]
     if len(unique) < len(pairs):
         abstained["repeated_pair"] += len(pairs) - len(unique)
     return unique
+
+
+def _key(pair: PreferenceRecord | CandidatePair) -> tuple[str, Judge | None]:
+    return pair.pair_id, pair.judge if isinstance(pair, PreferenceRecord) else None
 
 
 def _by_length(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,14 @@ def counts(each: Sequence[Outcomes], collected: Collected) -> list[Result]:
             for reason, count in sorted(collected.abstained.items())
         ),
     ]
+
+
+def nothing(given: str, abstained: Mapping[str, int]) -> str:
+    """A warning that not one pair came of all that was given, and why."""
+    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(abstained.items()))
+    cut = any(reason.endswith("not_ended") for reason in abstained)
+    more = ". Replies that were cut make no pair: raise sampling.max_new_tokens" if cut else ""
+    return f"warning: not one pair came of {given}: {reasons}{more}"
 
 
 def label_results(collector: Collector, found: Collected, truth: Truth | None) -> list[Result]:

@@ -45,13 +45,13 @@ def source_of(text: str, key_variable: str | None = None) -> Source:
     return OutputFile(text) if ending.endswith(ENDINGS) else ModelSettings(text)
 
 
-def room_of(path: str) -> int:
-    """Tokens of prompt and reply together for a model: the usual number, or fewer where it was built so."""
+def room_of(path: str, most: int = ModelSettings.max_length) -> int:
+    """Tokens of prompt and reply together for a model: ``most``, or fewer where it was built so."""
     from align.models.build import longest_input
     from align.models.source import find_model, read_config
 
     built_for = longest_input(read_config(find_model(path)))
-    return min(ModelSettings(path).max_length, built_for or ModelSettings(path).max_length)
+    return min(most, built_for or most)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ class LocalWriter:
     policy: Policy
     name: str
     sampling: SamplingSettings
+    version: str | None = None
+    """By the hash of its weights, where they lie here."""
 
     def write(self, prompts: Sequence[Prompt], seed: int) -> list[Draft]:
         """One reply to each prompt; all are drawn with this seed, one after the other."""
@@ -67,6 +69,10 @@ class ServedWriter:
     def name(self) -> str:
         """The model's, as the server calls it."""
         return self.server.settings.model
+
+    @property
+    def version(self) -> None:
+        """Not known here: no server says which weights it has."""
 
     def write(self, prompts: Sequence[Prompt], seed: int) -> list[Draft]:
         """One reply to each prompt, several asked for at once, each with a seed of its own."""

@@ -111,7 +111,7 @@ class _Pooling:
         self.settings, self.bench = settings, bench
 
     def __call__(self, given: Sequence[Candidates], seed: int) -> list[tuple[Outcome, ...]]:
-        from align.collect._bench import Abstained
+        from align.collect._bench import Abstained, placed
         from align.collect._two import given_two, sampled_two
         from align.types import CandidatePair
 
@@ -120,7 +120,7 @@ class _Pooling:
         else:
             twos = sampled_two(given, self.bench.writer(), seed)
         pairs = [
-            CandidatePair(item.prompt, two, "active")
+            CandidatePair(item.prompt, placed(item.prompt, *two), "active")
             for item, two in zip(given, twos, strict=True)
             if not isinstance(two, Abstained)
         ]
@@ -130,6 +130,7 @@ class _Pooling:
     def _scored(self, pairs: Sequence[CandidatePair]) -> list[CandidatePair]:
         import numpy as np
 
+        from align.evaluation.statistics import finite
         from align.protocols import ScoresByMember
 
         facts: list[dict[str, Any]] = [{} for _ in pairs]
@@ -140,10 +141,11 @@ class _Pooling:
             apart = None
             if self.settings.by == "disagreement":
                 assert isinstance(scorer, ScoresByMember), "looked at when the method was opened"
-                members_MN2 = np.array(scorer.score_by_member(prompts, texts)).reshape(-1, len(pairs), 2)
+                said = [finite(one, "a member's scores") for one in scorer.score_by_member(prompts, texts)]
+                members_MN2 = np.array(said).reshape(-1, len(pairs), 2)
                 scores_N2, apart = members_MN2.mean(axis=0), disagreement(members_MN2).tolist()
             else:
-                scores_N2 = np.array(scorer.score(prompts, texts)).reshape(-1, 2)
+                scores_N2 = finite(scorer.score(prompts, texts), "the reward's scores").reshape(-1, 2)
             for place, (first, second) in enumerate(scores_N2.tolist()):
                 facts[place]["margin"] = first - second
                 if apart is not None:

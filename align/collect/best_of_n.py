@@ -8,16 +8,15 @@ from random import Random
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from align.collect._bench import Abstained, Draft, judged
+from align.collect._pooled import Pooled, read_pooled
 from align.config import Range
-from align.generation.pools import chooser_of, finished_places, pools_file, read_pools
+from align.generation.pools import finished_places, pools_file
 from align.settings import Positive
-from align.types import Judge, Reply
 
 if TYPE_CHECKING:
     from align.collect._bench import Bench, Candidates, Collected, Outcome, Truth
-    from align.generation.pools import Pool
     from align.protocols import Collecting
-    from align.types import Prompt, Result
+    from align.types import Judge, Prompt, Result
 
 __all__ = ["BestOfN"]
 
@@ -63,8 +62,7 @@ class BestOfN:
             return _Sampled(self, bench)
         path = pools_file(self.pools)
         bench.note("pools", str(path))
-        pools = {pool.prompt: pool for pool in read_pools(path)}
-        return _Kept(self, pools, Judge("file", str(path)))
+        return _Kept(self, *read_pooled(path))
 
     def report(self, found: Collected, truth: Truth | None) -> list[Result]:
         """What the scores say of themselves: see ``claimed``."""
@@ -133,7 +131,7 @@ class _Sampled:
 class _Kept:
     """Takes what ``stage=best_of_n`` left."""
 
-    def __init__(self, settings: BestOfN, pools: dict[Prompt, Pool], judge: Judge) -> None:
+    def __init__(self, settings: BestOfN, pools: dict[Prompt, Pooled], judge: Judge) -> None:
         self.settings, self.pools, self.judge = settings, pools, judge
 
     def __call__(self, given: Sequence[Candidates], seed: int) -> list[tuple[Outcome, ...]]:
@@ -144,9 +142,7 @@ class _Kept:
         pool = self.pools.get(prompt)
         if pool is None:
             return Abstained("not_in_pools")
-        # the last one stands apart there, as the single sample
-        replies = pool.replies[:-1][: self.settings.n]
-        scores = pool.scores[chooser_of(pool)]
-        places = finished_places([(one.text, one.ended) for one in replies])
-        ranked = [(Draft(Reply(replies[place].text)), scores[place]) for place in places]
+        replies = pool.replies[: self.settings.n]
+        places = finished_places([(one.text, end) for one, end in zip(replies, pool.ended, strict=False)])
+        ranked = [(Draft(replies[place]), pool.scores[place]) for place in places]
         return self.settings.outcome(prompt, ranked, self.judge, rng)

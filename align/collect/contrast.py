@@ -71,6 +71,8 @@ class _Asked:
         self.settings, self.bench = settings, bench
 
     def __call__(self, given: Sequence[Candidates], seed: int) -> list[tuple[Outcome, ...]]:
+        from align.evaluation.statistics import finite
+
         rng = Random(seed)
         pairs = [rng.choice(read_affixes(self.settings.affixes)) for _ in given]
         asked = [
@@ -82,7 +84,8 @@ class _Asked:
         scores = [1.0, 0.0] * len(given)
         if self.settings.label == "reward":
             plain = [item.prompt for item in given for _ in range(2)]
-            scores = self.bench.scorer().score(plain, [draft.reply.text for draft in drafts])
+            found = self.bench.scorer().score(plain, [draft.reply.text for draft in drafts])
+            scores = finite(found, "the reward's scores").tolist()
         return [
             (self._outcome(item, (pair.positive, pair.negative), drafts[2 * i : 2 * i + 2], scores[2 * i :]),)
             for i, (item, pair) in enumerate(zip(given, pairs, strict=True))

@@ -86,13 +86,14 @@ class Corrupt:
         return results
 
     def _damaged(self, given: Sequence[Candidates], seed: int) -> list[tuple[Outcome, ...]]:
-        return [(self._outcome(given, place, Random(f"{seed} {place}")),) for place in range(len(given))]
+        return [(self._outcome(given, place, seed),) for place in range(len(given))]
 
-    def _outcome(self, given: Sequence[Candidates], place: int, rng: Random) -> Outcome:
+    def _outcome(self, given: Sequence[Candidates], place: int, seed: int) -> Outcome:
         from align.collect._bench import Abstained, judged
         from align.collect._damage import Undamaged, damaged
         from align.types import Judge, Reply
 
+        rng = Random(f"{seed} {place}")
         item, weights = given[place], self.weights()
         (good,) = item.replies
         (kind,) = rng.choices(list(weights), list(weights.values()))
@@ -100,7 +101,7 @@ class Corrupt:
         worse = damaged(kind, good.text, rng, rng.choice(others) if others else None)
         if isinstance(worse, Undamaged):
             return Abstained(worse.reason, f"{kind}: {good.text[:80]!r}")
-        made = Reply(worse, good.model, {**good.sampling, "damage": kind})
+        made = Reply(worse, good.model, {**good.sampling, "damage": kind}, seed)
         judge = Judge("function", "corrupt")
         return judged(item.prompt, good, made, judge, "corrupt", details={"damage": kind})
 

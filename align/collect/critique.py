@@ -122,7 +122,7 @@ class _Revising:
                 item.critiques.append(answer.text.strip())
             live = [item for item in live if item.lost is None]
             for item, answer in self._said(self.revision, live, number, derived_seed(seed, 2 * number + 2)):
-                item.now = replace(answer.reply, text=answer.text.strip())
+                item.now = _trimmed(answer.reply)
         return [(self._outcome(item),) for item in items]
 
     def _begun(self, given: Sequence[Candidates], seed: int) -> list[_Draft]:
@@ -132,14 +132,17 @@ class _Revising:
         count = min(self.settings.rounds, len(self.principles))
         drawn = [rng.sample(self.principles, count) for _ in given]
         if self.settings.replies == "dataset":
+            originals = [_trimmed(item.replies[0]) for item in given]
             return [
-                _Draft(item.prompt, item.replies[0], item.replies[0], mine)
-                for item, mine in zip(given, drawn, strict=True)
+                _Draft(item.prompt, reply, reply, mine)
+                for item, reply, mine in zip(given, originals, drawn, strict=True)
             ]
         drafts = self.writer.write([item.prompt for item in given], derived_seed(seed, 0))
         return [
-            _Draft(item.prompt, one.reply, one.reply, mine, lost=None if one.ended else "reply_not_ended")
-            for item, one, mine in zip(given, drafts, drawn, strict=True)
+            _Draft(item.prompt, reply, reply, mine, lost=None if one.ended else "reply_not_ended")
+            for item, one, reply, mine in zip(
+                given, drafts, [_trimmed(one.reply) for one in drafts], drawn, strict=True
+            )
         ]
 
     def _said(
@@ -189,8 +192,13 @@ class _Revising:
             item.prompt,
             item.now,
             item.original,
-            Judge("model", self.writer.name),
+            Judge("model", self.writer.name, self.writer.version),
             "critique",
             template=template_hash(f"{self.critique}\0{self.revision}"),
             details={"principles": names, "critiques": item.critiques},
         )
+
+
+def _trimmed(reply: Reply) -> Reply:
+    """Without whitespace at its ends, which would tell a revision from what it revises."""
+    return replace(reply, text=reply.text.strip())

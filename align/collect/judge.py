@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Judge"]
 
+_ROOM = 2048
+"""Tokens of question and answer, where nobody says how many."""
+_LETTER = 8
+"""Tokens that are enough for "A" or "B" and what ends a reply."""
+
 
 @dataclass(frozen=True)
 class Judge:
@@ -35,9 +40,9 @@ class Judge:
     """Where the judge is served; or else ``path``."""
     path: str | None = None
     """A judge in this process: a run directory, a Hugging Face folder, or a Hub name."""
-    max_length: PositiveInt = 2048
+    max_length: PositiveInt | None = None
     """Tokens of question and answer together, at most, for a judge in this process; a longer question is not
-    asked (``question_too_long``)."""
+    asked (``question_too_long``). None takes 2048, or as many as it was built for where those are fewer."""
     candidates: Literal["dataset", "sampled"] = "dataset"
     """Whose replies are judged: the dataset's pairs, or two samples a prompt from ``model.path`` or
     ``server``."""
@@ -54,7 +59,7 @@ class Judge:
     temperature: NonNegative = 0.0
     """Divides the judge's logits; 0 takes its most likely answer."""
     max_new_tokens: PositiveInt = 512
-    """Tokens of an answer, at most."""
+    """Tokens of an answer, at most; ``verdict=letter`` needs a few whatever stands here."""
 
     def __post_init__(self) -> None:
         if (self.server is None) == (self.path is None):
@@ -64,10 +69,8 @@ class Judge:
             )
         if self.verdict == "letter" and self.path is None:
             raise ConfigError("verdict=letter looks at log-probabilities, which no server gives: give a path")
-        if self.path is not None and self.max_new_tokens >= self.max_length:
-            raise ConfigError(
-                f"max_new_tokens={self.max_new_tokens} leaves no room in max_length={self.max_length}"
-            )
+        if self.path is not None and self.max_length is not None:
+            self._refuse_no_room(self.max_length)
         refuse_pattern(self.pattern, "A, B or tie")
 
     @property
@@ -84,7 +87,7 @@ class Judge:
         """Reads the template, and loads the judge or looks whether its server is there.
 
         Raises:
-            ConfigError: the template cannot be used.
+            ConfigError: the template cannot be used, or an answer leaves a question no room.
             ServerError: nothing answers at the server's address.
             ModelError: nothing can be loaded from the path.
         """
@@ -95,9 +98,27 @@ class Judge:
         )
         if self.template is not None:
             bench.note("template", self.template)
-        place = self.server or ModelSettings(path=self.path, max_length=self.max_length)
-        sampling = SamplingSettings(max_new_tokens=self.max_new_tokens, temperature=self.temperature)
+        place = self.server or self._here()
+        sampling = SamplingSettings(max_new_tokens=self._longest_answer(), temperature=self.temperature)
         return _Judging(self, template, bench.open_writer("judge", place).sampling_by(sampling), bench)
+
+    def _here(self) -> ModelSettings:
+        from align.collect._sources import room_of
+
+        assert self.path is not None, "or else a server"
+        room = self.max_length or room_of(self.path, _ROOM)
+        self._refuse_no_room(room)
+        return ModelSettings(path=self.path, max_length=room)
+
+    def _longest_answer(self) -> int:
+        return self.max_new_tokens if self.verdict == "written" else _LETTER
+
+    def _refuse_no_room(self, room: int) -> None:
+        if self._longest_answer() >= room:
+            raise ConfigError(
+                f"max_new_tokens={self.max_new_tokens} leaves no room in max_length={room}: lower the one or "
+                f"raise the other"
+            )
 
     def report(self, found: Collected, truth: Truth | None) -> list[Result]:
         """``judge/orders_disagree`` (d) and ``judge/first_shown``, and what follows for the labels.
@@ -105,7 +126,9 @@ class Judge:
         Over the pairs on which both answers named a reply; ``first_shown`` is the share of those answers
         that name the reply shown first: half without a bias. ``labels/expected_accuracy`` is
         (1 - e)^2 / (1 - d), with d = 2 e (1 - e): that of a judge who errs with probability e, whatever the
-        pair and the order. Where it errs on some pairs in both orders alike, the labels are worse.
+        pair and the order. Where it errs on some pairs in both orders alike, the labels are worse; where it
+        disagrees with itself on more than half (the whole interval), no such judge does, and nothing is
+        expected.
         """
         from align.collect._bench import Abstained
         from align.evaluation.statistics import proportion
@@ -120,6 +143,9 @@ class Judge:
         if not firsts:
             return []
         apart = proportion("judge/orders_disagree", [one != 0.5 for one in firsts])
+        shown = proportion("judge/first_shown", firsts)
+        if (apart.ci_low or 0.0) > 0.5:
+            return [apart, shown]
         bounds = [_right_where_agreed(share) for share in (apart.value, apart.ci_high, apart.ci_low)]
         expected = replace(
             apart,
@@ -129,7 +155,7 @@ class Judge:
             ci_high=bounds[2],
             method="from orders_disagree",
         )
-        return [apart, proportion("judge/first_shown", firsts), expected]
+        return [apart, shown, expected]
 
 
 def _right_where_agreed(disagreeing: float | None) -> float:
@@ -222,7 +248,7 @@ class _Judging:
                 unread = straight.source if straight.letter is None else turned.source
                 return replace(both, detail=f"{both.detail}: {str(unread)[-200:]!r}")
             return both
-        who, template = Who("model", self.asked.name), template_hash(self.template)
+        who, template = Who("model", self.asked.name, self.asked.version), template_hash(self.template)
         said = [straight.source, turned.source]
         details = {"answers": said} if self.settings.verdict == "written" else {"log_odds": said}
         if both.preferred == "tie":

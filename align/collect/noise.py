@@ -85,9 +85,13 @@ class Noise:
         return (int.from_bytes(digest, "big") >> 11) / (1 << 53) < self.rate
 
     def _flipped(self, given: Sequence[Candidates], seed: int) -> list[tuple[Outcome, ...]]:
-        return [(self._outcome(item.record),) for item in given if item.record is not None]
+        return [(self._outcome(item.record),) for item in given]
 
-    def _outcome(self, record: PreferenceRecord) -> PreferenceRecord:
+    def _outcome(self, record: PreferenceRecord | None) -> Outcome:
+        from align.collect._bench import Abstained
+
+        if record is None:
+            return Abstained("not_judged", "nobody has said which reply is better")
         flip = self.flips(record)
         preferred = {"first": "second", "second": "first"}[record.preferred] if flip else record.preferred
         details = {**record.details, "flipped": flip, "noise": {"rate": self.rate, "seed": self.seed}}

@@ -137,15 +137,17 @@ class Strength:
 
     def _absent(self, outcomes: Sequence[Outcome]) -> list[set[str]]:
         """The sources without a reply, for each prompt: it has one outcome a couple."""
-        size = len(self.couples())
+        couples = [(self.sources[a], self.sources[b]) for a, b in self.couples()]
         return [
             {
                 name
-                for one in outcomes[start : start + size]
+                for one, couple in zip(outcomes[start : start + len(couples)], couples, strict=True)
                 if isinstance(one, Abstained) and one.reason == "no_reply"
-                for name in one.detail.split(_AND)
+                for name in couple
+                # not split: a path may hold that word itself
+                if one.detail in (name, _AND.join(couple))
             }
-            for start in range(0, len(outcomes), size)
+            for start in range(0, len(outcomes), len(couples))
         ]
 
 

@@ -81,12 +81,20 @@ def read_candidates(folder: Path) -> Iterator[CandidatePair]:
                 raise DataError(f"{folder / CANDIDATES}:{number}: {error}") from error
 
 
-_NOBODY = Judge("file", "nobody")
+NOBODY = Judge("file", "nobody")
+"""Who judged a candidate that is read as if it were a record."""
 
 
 def candidate_line(candidate: CandidatePair) -> bytes:
     """One candidate as one line; equal ones give equal bytes."""
-    return encoded({**values_of(judged(candidate, "tie", _NOBODY)), **dict.fromkeys(JUDGEMENT)})
+    return encoded({**values_of(judged(candidate, "tie", NOBODY)), **dict.fromkeys(JUDGEMENT)})
+
+
+def as_a_tie(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A candidate's values as those of a record, a tie by ``NOBODY``; those of a record stay as they are."""
+    if "judge" not in values or values["judge"] is not None:
+        return values
+    return {**values, "preferred": "tie", "judge": {"kind": NOBODY.kind, "name": NOBODY.name}}
 
 
 def candidate_from(values: Mapping[str, Any]) -> CandidatePair:
@@ -97,5 +105,4 @@ def candidate_from(values: Mapping[str, Any]) -> CandidatePair:
     """
     if any(values.get(name) is not None for name in JUDGEMENT):
         raise BadRow("judged", "a record, and no candidate: read it with dataset=records")
-    blank = {"kind": _NOBODY.kind, "name": _NOBODY.name}
-    return unjudged(record_from({**values, "preferred": "tie", "judge": blank}))
+    return unjudged(record_from(as_a_tie({**values, "judge": None})))

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Literal
 from align import registry
 from align.errors import DataError
 from align.files import sha256_of
-from align.pairs.records import MANIFEST, RECORDS, verify
+from align.pairs.candidates import CANDIDATES
+from align.pairs.candidates import KIND as OF_CANDIDATES
+from align.pairs.records import KIND, MANIFEST, RECORDS, verify
 from align.pairs.tables import hub_rows, parquet_rows, saved_rows
 from align.pairs.textfiles import csv_rows, json_rows, jsonl_rows
 
@@ -22,8 +24,15 @@ if TYPE_CHECKING:
 
     from align.types import Row
 
+Part = Literal["records", "candidates", "saved", "file"]
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """What a file's name ends with, perhaps followed by ``.gz`` (not Parquet, which is compressed inside)."""
+
+_OURS: dict[Part, tuple[str, str]] = {
+    "records": (RECORDS, KIND),
+    "candidates": (CANDIDATES, OF_CANDIDATES),
+}
+"""What this project writes into a folder, or one of this name in it: the file, and its manifest's kind."""
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -31,9 +40,10 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 def read_rows(path: str, *, split: str = "train", test_split: str | None = None) -> Iterator[Row]:
     """Rows of a file, a folder or a Hub name, lazily and in order, each with its true line or row number.
 
-    A folder is one that this project wrote records to, one that ``datasets`` saved, or one with a file a
-    split (``train.jsonl``, ``test.jsonl``). What has several splits gives those of ``split``; with
-    ``test_split``, the rows of that one come first, marked as test rows, and the others as training rows.
+    A folder is one that this project wrote records or candidates to, one that ``datasets`` saved, or one
+    with a file a split (``train.jsonl``, ``test.jsonl``). What has several splits gives those of ``split``;
+    with ``test_split``, the rows of that one come first, marked as test rows, and the others as training
+    rows.
 
     Raises:
         DataError: no such file, folder, Hub name or split; a file of a kind that is not read.
@@ -58,7 +68,7 @@ def content_hash(path: str, *, split: str = "train", test_split: str | None = No
             if one is None:
                 continue
             kind, place = _part(Path(path), one) if Path(path).is_dir() else ("file", Path(path))
-            places = [place / RECORDS, place / MANIFEST] if kind == "records" else [place]
+            places = [place / _OURS[kind][0], place / MANIFEST] if kind in _OURS else [place]
             if not all(map(_holds_still, places)):
                 return None
             digest.update(os.fsencode(f"{kind} {place.relative_to(path)}\0"))
@@ -112,17 +122,19 @@ def _file_rows(path: Path) -> Iterator[Row]:
 
 def _folder_rows(path: Path, split: str) -> Iterator[Row]:
     kind, place = _part(path, split)
-    if kind == "records":
-        verify(place)
-        return jsonl_rows(place / RECORDS)
+    if kind in _OURS:
+        name, of = _OURS[kind]
+        verify(place, of, name)
+        return jsonl_rows(place / name)
     return saved_rows(place, split) if kind == "saved" else _file_rows(place)
 
 
-def _part(path: Path, split: str) -> tuple[Literal["records", "saved", "file"], Path]:
-    """What of a folder is read: a folder of records, one that ``datasets`` saved, or a split's file."""
-    for folder in (path, path / "records"):
-        if (folder / RECORDS).exists() and (folder / MANIFEST).exists():
-            return "records", folder
+def _part(path: Path, split: str) -> tuple[Part, Path]:
+    """What of a folder is read: one of this project's, one that ``datasets`` saved, or a split's file."""
+    for kind, (name, _) in _OURS.items():
+        for folder in (path, path / kind):
+            if (folder / name).exists() and (folder / MANIFEST).exists():
+                return kind, folder
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         return "saved", path
     files = {_stem(file): file for file in sorted(path.iterdir()) if _stem(file)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from align.alarms.watch import counted
+from align.collect._bench import judge_named
 from align.distributed.device import compute_dtype, device
 from align.errors import DataError
 from align.evaluation.accuracy import accuracy
@@ -86,11 +86,7 @@ def judge_of(run: Run, reward: RewardModel) -> Judge:
     """Who a reward is in preference records: a model where it reads one, and which (by its hash)."""
     name = type(reward).__module__.removeprefix("reward_models.")
     hashes = [run.inputs()[role].get("sha256", "") for role, _ in _paths_of(reward, "reward")]
-    asked = hasattr(reward, "server")
-    if not hashes and not asked:
-        return Judge("function", name)
-    version = hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16] if hashes else None
-    return Judge("model", name, version)
+    return judge_named(name, hashes, asks=hasattr(reward, "server"))
 
 
 def _paths_of(component: Any, role: str) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from align.collect._lengths import LengthControl
 from align.collect._probe import ProbeSettings
 from align.errors import ConfigError
 from align.generation.address import ServerSettings
-from align.protocols import Collector, RewardModel
+from align.protocols import Chooses, Collector, RewardModel
 from align.settings import CollectionSettings, DatasetSettings, ModelSettings, SamplingSettings
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Collect:
         """
         from align.collect._given import read_given
         from align.collect._loop import collected, outcomes
-        from align.collect._results import counts, decisive, label_results, pair_samples, probed
+        from align.collect._results import counts, decisive, label_results, nothing, pair_samples, probed
         from align.report.console import Progress, say
         from align.report.files import write_samples
         from align.report.terminal import print_summary
@@ -90,6 +90,8 @@ class Collect:
                 each = outcomes(path, given.items, settings.chunk, run.seed, collecting, bar.advance)
         found = collected(self.collect, each, run.seed, self.length)
         made = self._write(run, found)
+        if not (found.records or found.candidates):
+            say(nothing(f"{len(each)} {self.collect.starts_from}", found.abstained))
         run.note(collect={"given": len(each), "abstained": dict(found.abstained)})
         truth = self._truth()
         results = counts(each, found) + label_results(self.collect, found, truth)
@@ -112,7 +114,7 @@ class Collect:
         from align.pairs.records import RECORDS, write_records
         from align.report.console import say
 
-        if found.candidates:
+        if isinstance(self.collect, Chooses):
             name, path = "candidates", run.directory / "candidates" / CANDIDATES
             count = write_candidates(path.parent, found.candidates)
         else:
@@ -144,7 +146,9 @@ class Collect:
                 run.note(servers={**run.record.get("servers", {}), role: f"{place.url} {place.model}"})
                 server = closing.enter_context(open_server(place))
                 return ServedWriter(server, self.sampling, kept_replies(run.cache, place))
-            return LocalWriter(open_to_sample(run, role, place), str(place.path), self.sampling)
+            policy = open_to_sample(run, role, place)
+            hashed = run.inputs()[role].get("sha256")
+            return LocalWriter(policy, str(place.path), self.sampling, hashed and hashed[:16])
 
         place = self.model or self.server
         return Bench(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from benches import TRUTH, bench, found, pairs, toy_records
 
-from align.collect._bench import Abstained, Collected
+from align.collect._bench import Abstained, Collected, placed
 from align.collect.active import Active, disagreement
 from align.errors import ConfigError
 from align.protocols import Scorer
@@ -47,7 +47,8 @@ def gaps(candidates: Sequence[CandidatePair], member: int) -> list[float]:
 def test_a_candidate_leaves_its_judgement_behind():
     method = Active("random")
     for record, candidate in zip(toy_records(120), pool(method, None), strict=True):
-        assert (candidate.prompt, candidate.replies) == (record.prompt, record.replies)
+        replies = placed(record.prompt, *record.replies)
+        assert (candidate.prompt, candidate.replies) == (record.prompt, replies)
         assert (candidate.method, candidate.details) == ("active", {"chosen_by": "random"})
 
 

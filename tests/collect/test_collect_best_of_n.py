@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import Counter
@@ -16,6 +17,7 @@ from scribes import Desk, Scribe, ask, draft, given
 from align.collect._bench import Abstained, Collected, Outcome, Truth
 from align.collect.best_of_n import BestOfN
 from align.errors import DataError
+from align.generation.chunks import seed_of
 from align.types import Judge, PreferenceRecord
 from data.toy import Toy
 from reward_models.gold import Gold
@@ -116,6 +118,31 @@ def test_pools_are_taken_as_they_are(tmp_path: Path) -> None:
     found = method.open(desk.bench())(given("B", "Other"), seed=0)
     assert [told(one) for (one,) in found] == [("b", "a"), "not_in_pools"]
     assert desk.noted == {"pools": str(tmp_path / "pools.jsonl")}
+    (record,) = (one for (one,) in found if isinstance(one, PreferenceRecord))
+    assert record.judge == Judge("file", str(tmp_path / "pools.jsonl"))
+    assert [reply.model for reply in record.replies] == [None, None]
+
+
+def test_pools_with_their_run_say_who_wrote_and_scored_them(tmp_path: Path) -> None:
+    """B is the second prompt: with chunks of one its seed is that of the chunk that begins with item 1."""
+    sampling = {"max_new_tokens": 9, "temperature": 0.7, "top_p": 1.0}
+    told_by_run = {
+        "stage": "best_of_n",
+        "seed": 4,
+        "inputs": {"model": {"path": "runs/sft"}, "reward": {"path": "runs/reward", "sha256": "abc"}},
+        "config": {
+            "model": {"path": "runs/sft"},
+            "sampling": {**sampling, "batch_size": 8},
+            "best_of_n": {"chunk": 1},
+            "reward": {"name": "bradley_terry", "path": "runs/reward"},
+        },
+    }
+    (written_pools(tmp_path) / "run.json").write_text(json.dumps(told_by_run))
+    ((record,),) = BestOfN(pools=str(tmp_path)).open(Desk().bench())(given("B"), seed=0)
+    assert isinstance(record, PreferenceRecord)
+    for reply in record.replies:
+        assert (reply.model, reply.sampling, reply.seed) == ("runs/sft", sampling, seed_of(4, 1))
+    assert record.judge == Judge("model", "bradley_terry", hashlib.sha256(b"abc").hexdigest()[:16])
 
 
 def test_what_is_no_pool_is_refused(tmp_path: Path) -> None:

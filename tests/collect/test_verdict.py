@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from benches import bench, found, toy_records
 
-from align.collect._bench import Abstained
+from align.collect._bench import Abstained, Writer
 from align.collect._verdict import Settled, judge_template, question, read_verdict, settled
 from align.collect.judge import Judge
 from align.config import build
 from align.errors import ConfigError
 from align.evaluation.statistics import wilson
+from align.generation.address import ServerSettings
+from align.settings import ModelSettings
 from align.types import Message
 
 PATTERN = Judge.pattern
@@ -114,6 +118,42 @@ def test_mistakes_are_told(values, words: str):
         build(Judge, values)
 
 
+def opened_at(path: Path, **settings: object) -> ModelSettings:
+    """The settings with which a judge in this process is opened."""
+    places: list[ModelSettings] = []
+
+    class Opened(Exception):
+        pass
+
+    def open_writer(_: str, place: ModelSettings | ServerSettings) -> Writer:
+        assert isinstance(place, ModelSettings)
+        places.append(place)
+        raise Opened
+
+    with pytest.raises(Opened):
+        build(Judge, {"path": str(path), **settings}).open(replace(bench(), open_writer=open_writer))
+    return places[0]
+
+
+def test_a_judge_in_this_process_reads_as_much_as_it_was_built_for(tmp_path: Path):
+    for built_for, room in ((300, 300), (9000, 2048)):
+        config = {"model_type": "llama", "max_position_embeddings": built_for}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        assert opened_at(tmp_path, max_new_tokens=200).max_length == room
+    assert opened_at(tmp_path, max_length=700, max_new_tokens=200).max_length == 700
+
+
+def test_an_answer_leaves_a_question_room(tmp_path: Path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": 300}))
+    with pytest.raises(ConfigError, match="max_new_tokens=512 leaves no room in max_length=300: lower"):
+        build(Judge, {"path": str(tmp_path)}).open(bench())
+
+
+def test_a_letter_needs_a_few_tokens_only(tmp_path: Path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": 300}))
+    assert opened_at(tmp_path, verdict="letter").max_length == 300
+
+
 def test_what_is_expected_of_the_labels_by_hand():
     """70 agreements and 30 disagreements: 2e(1 - e) = 0.3, so e = (1 - sqrt 0.4)/2, and (1 - e)^2 / 0.7.
 
@@ -135,10 +175,14 @@ def test_what_is_expected_of_the_labels_by_hand():
     assert expected.ci_low < expected.value < expected.ci_high
 
 
-def test_a_judge_who_guesses_is_expected_to_be_right_half_the_time():
-    outcomes = [(Abstained("orders_disagree", "A, A"),)] * 30
-    (_, first, expected) = build(Judge, SERVER).report(found(outcomes), None)
-    assert (first.value, expected.value) == (1.0, 0.5)
+def test_a_judge_who_errs_by_half_is_right_half_the_time_and_of_another_nothing_is_expected():
+    """Independent errors never disagree on more than half: of one who always says A they explain nothing."""
+    apart = [(Abstained("orders_disagree", "A, A"),)] * 20
+    (_, first) = build(Judge, SERVER).report(found(apart), None)
+    assert first.value == 1.0
+    half = [*apart, *((record,) for record in toy_records(20))]
+    (_, first, expected) = build(Judge, SERVER).report(found(half), None)
+    assert (first.value, expected.value) == (0.75, pytest.approx(0.5))
     assert build(Judge, SERVER).report(found([]), None) == []
 
 
