@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from align.errors import DataError
+from align.evaluation.seeds import t_probability
 from align.evaluation.statistics import RESAMPLES, Clusters, finite, paired_difference, studentised
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 LEVEL = 0.05
 POWER = 0.8
+
+_TOO_FEW = 10  # resamples beyond the observed t: their share then tells little of how rare it is
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,9 @@ def paired_test(
 
     p is twice the smaller share of resampled t beyond the observed one, the observed counted among them
     (Davison and Hinkley 1997, eq. 4.11), so that it is below 0.05 where the 95 % interval leaves out 0, but
-    for the grain of the resamples. Values of one cluster (prompt) are resampled together. Where all
-    differences are equal p is 1 at 0, and as small as the resamples allow elsewhere.
+    for the grain of the resamples. Where fewer than ten of them lie beyond, that grain is too coarse to stand
+    a correction for many tests, and p is Student's where that is smaller. Values of one cluster (prompt) are
+    resampled together. Where all differences are equal p is 1 at 0, and 2 / (resamples + 1) elsewhere.
 
     Raises:
         DataError: not as many of ours as of theirs, or fewer than two independent differences.
@@ -80,7 +84,10 @@ def paired_test(
         return PairedTest(difference, 1.0 if found.value == 0 else 2 / (RESAMPLES + 1))
     t = found.value / found.error
     beyond = min(int((found.t >= t).sum()), int((found.t <= t).sum()))
-    return PairedTest(difference, min(1.0, 2 * (beyond + 1) / (len(found.t) + 1)))
+    p = min(1.0, 2 * (beyond + 1) / (len(found.t) + 1))
+    if beyond < _TOO_FEW:
+        p = min(p, 2 * t_probability(-abs(t), difference.n - 1))
+    return PairedTest(difference, p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -80,8 +80,22 @@ def seed_effect(
     error = math.sqrt(a + b)
     half = t_quantile((1 + confidence) / 2, degrees) * error
     pooled = math.sqrt(((len(left) - 1) * spreads[0] ** 2 + (len(right) - 1) * spreads[1] ** 2) / (n - 2))
-    p = 2 * (1 - t_probability(abs(value) / error, degrees))
+    p = 2 * t_probability(-abs(value) / error, degrees)
     return SeedEffect(Result(metric, value, n, value - half, value + half, "welch"), p, value / pooled)
+
+
+def seed_gain(metric: str, gains: ArrayLike, confidence: float = CONFIDENCE) -> SeedEffect:
+    """Mean over runs of what each gained over one and the same reference, by Student's test against 0.
+
+    Raises:
+        DataError: fewer than two runs.
+    """
+    checked, spread = finite(gains, metric), seed_spread(gains)
+    result = over_seeds(metric, checked, confidence)
+    if spread == 0:
+        return SeedEffect(result, float(result.value == 0), None)
+    t = abs(result.value) / spread * math.sqrt(result.n)
+    return SeedEffect(result, 2 * t_probability(-t, result.n - 1), result.value / spread)
 
 
 def t_probability(t: float, degrees: float) -> float:

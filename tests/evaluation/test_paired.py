@@ -59,6 +59,14 @@ def test_the_paired_test_counts_prompts_not_replies() -> None:
     assert paired_test("gain", values.repeat(10), np.zeros(120)).p < once.p
 
 
+def test_a_p_value_far_out_stands_correction_for_many() -> None:
+    """Ten standard errors: no resample lies as far, and 100 such tests must still be told from chance."""
+    values = np.random.default_rng(2).normal(1.0, 1.0, size=100)
+    found = paired_test("gain", values, np.zeros(100))
+    assert found.p < 1e-10
+    assert holm([found.p] * 100)[0] < 1e-8
+
+
 def test_equal_differences_leave_no_spread() -> None:
     assert paired_test("gain", [1.0, 2.0], [1.0, 2.0]).p == 1.0
     assert paired_test("gain", [2.0, 3.0], [1.0, 2.0]).p < 0.001

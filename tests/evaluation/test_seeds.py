@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from align.errors import DataError
-from align.evaluation.seeds import over_seeds, seed_effect, seed_spread, t_probability, t_quantile
+from align.evaluation.seeds import over_seeds, seed_effect, seed_gain, seed_spread, t_probability, t_quantile
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,14 @@ def test_an_effect_in_spreads_by_hand() -> None:
     t = 4 / math.sqrt(2 / 3)
     u = t / math.sqrt(1 + t * t / 4)
     assert found.p == pytest.approx(2 * (0.5 - 3 / 8 * u * (1 - u * u / 12)), abs=1e-12)
+
+
+def test_a_gain_over_one_reference_by_hand() -> None:
+    """1, 2, 3: t = 2 sqrt(3) on two degrees, where p is 1 - t / sqrt(2 + t^2)."""
+    found = seed_gain("gain", [1.0, 2.0, 3.0])
+    assert (found.difference.value, found.in_spreads) == (2.0, 2.0)
+    assert found.p == pytest.approx(1 - math.sqrt(12 / 14), abs=1e-12)
+    assert seed_gain("gain", [1.0, 1.0]).p == 0.0
 
 
 def test_seeds_that_agree_to_the_last_bit() -> None:
