@@ -46,12 +46,22 @@ def grouped(runs: Sequence[Found]) -> tuple[list[Group], dict[str, str]]:
             left_out[str(run.directory)] = f"the same settings and seeds as {twin.directory}"
             continue
         members.setdefault(key, []).append(run)
-    groups = []
+    groups, telling = [], _telling(names, list(members))
     for found in members.values():
         settings = {short: found[0].settings.get(full) for full, short in names.items()}
-        label = ", ".join(f"{key}={_shown(value)}" for key, value in settings.items())
+        label = ", ".join(f"{key}={_shown(value)}" for key, value in settings.items() if key in telling)
         groups.append(Group(label or found[0].stage, settings, tuple(found)))
     return sorted(groups, key=_order), left_out
+
+
+def _telling(names: Mapping[str, str], keys: Sequence[tuple[str, ...]]) -> set[str]:
+    """Options that suffice to tell the groups apart, each where those before it do not."""
+    kept: list[int] = []
+    for place in range(len(names)):
+        apart = len({tuple(key[one] for one in kept) for key in keys})
+        if len({tuple(key[one] for one in [*kept, place]) for key in keys}) > apart:
+            kept.append(place)
+    return {list(names.values())[place] for place in kept}
 
 
 def differing(runs: Sequence[Found]) -> dict[str, str]:

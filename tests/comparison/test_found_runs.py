@@ -95,6 +95,15 @@ def test_a_pipelines_steps_vary_together_under_one_name(tmp_path: Path) -> None:
     assert [len(group.runs) for group in groups] == [2, 1]
 
 
+def test_options_that_follow_from_another_are_no_part_of_the_label(tmp_path: Path) -> None:
+    """The method tells the groups apart; the options that only one method has are in the settings alone."""
+    for name, collect in (("a", {"name": "noise", "rate": 0.1}), ("b", {"name": "corrupt", "negated": 1})):
+        made_run(tmp_path / name, {"stage": {"name": "collect"}, "seed": 0, "collect": collect})
+    groups, _ = grouped(read_runs([tmp_path / "a", tmp_path / "b"])[0])
+    assert [group.label for group in groups] == ["collect.name=corrupt", "collect.name=noise"]
+    assert groups[1].settings == {"collect.name": "noise", "collect.rate": 0.1, "collect.negated": None}
+
+
 def test_policies_of_several_stages_meet_under_one_name(tmp_path: Path) -> None:
     evaluated(tmp_path / "a", trained(tmp_path / "d1", 0.3, 1), scores(1.0, 1))
     evaluated(tmp_path / "b", trained(tmp_path / "d2", 0.4, 1), scores(1.0, 1), label="ppo")
