@@ -148,6 +148,8 @@ def value_of(hint: Any, value: Any, key: str, problems: Problems, siblings: list
         inner = next(argument for argument in arguments if argument is not type(None))
         return value_of(inner, value, key, problems)
     if origin is tuple:
+        if isinstance(value, str) and arguments[0] is str:
+            value = [value]  # one of a list, typed without brackets
         if not isinstance(value, list | tuple):
             problems.add(key, f"takes a list of {describe(arguments[0])}, got {value!r}")
             return None

@@ -313,6 +313,27 @@ class ConvertSettings:
 
 
 @dataclass(frozen=True)
+class CompareSettings:
+    """How ``stage=compare`` sets runs side by side."""
+
+    baseline: str | None = None
+    """Group (``loss.beta=0.1``) or run directory that the others are held against; none takes the first."""
+    most_pairs: PositiveInt = 100
+    """Pairs of policies that are tested against each other; where there are more, each only against the
+    baseline: every further test costs the others power."""
+
+
+@dataclass(frozen=True)
+class ListingSettings:
+    """What ``stage=runs`` shows of each run."""
+
+    metrics: NaturalInt = 2
+    """Metrics of each run, at most: win rates first, then gains, drift, accuracies."""
+    steps: bool = False
+    """Whether the steps of pipelines are listed too."""
+
+
+@dataclass(frozen=True)
 class ShowSettings:
     """What ``stage=show`` prints."""
 

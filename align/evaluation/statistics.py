@@ -115,6 +115,32 @@ def mean_interval(
     exponential ones they cover 93 % where this covers 94. Needs two clusters (or values) at least;
     equal values give an interval of no width.
     """
+    found = studentised(values, clusters, seed, resamples)
+    if found.error == 0:
+        return Interval(found.value, found.value)
+    tail = (1 - confidence) / 2
+    t_low, t_high = (float(np.quantile(found.t, level)) for level in (tail, 1 - tail))
+    low, high = found.value - t_high * found.error, found.value - t_low * found.error
+    return Interval(min(found.value, low), max(found.value, high))
+
+
+@dataclass(frozen=True)
+class Studentised:
+    """A mean, its standard error over independent units, and resamples of its t (none where that is 0)."""
+
+    value: float
+    error: float
+    t: Array
+
+
+def studentised(
+    values: ArrayLike, clusters: Clusters = None, seed: int = 0, resamples: int = RESAMPLES
+) -> Studentised:
+    """What a bootstrap-t interval or test of a mean is made of: the resamples' (m* - m)/se*.
+
+    Raises:
+        DataError: fewer than two independent values.
+    """
     checked = finite(values, "mean_interval")
     sums, counts = _grouped(checked, clusters)
     if len(sums) < 2:
@@ -122,13 +148,10 @@ def mean_interval(
     value = math.fsum(sums) / math.fsum(counts)
     error = _ratio_error(sums, counts)
     if error <= 1e-14 * float(np.abs(checked).max()):
-        return Interval(value, value)
+        return Studentised(value, 0.0, np.empty(0))
     shifts, errors = _resampled(sums - value * counts, counts, resamples, np.random.default_rng(seed))
     # a resample that missed every rare value has no spread; at face value its t would be infinite
-    t = shifts / np.maximum(errors, _LEAST_SPREAD * error)
-    tail = (1 - confidence) / 2
-    t_low, t_high = (float(np.quantile(t, level)) for level in (tail, 1 - tail))
-    return Interval(min(value, value - t_high * error), max(value, value - t_low * error))
+    return Studentised(value, error, shifts / np.maximum(errors, _LEAST_SPREAD * error))
 
 
 def _ratio_error(sums: Array, counts: Array) -> float:

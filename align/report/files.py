@@ -97,17 +97,22 @@ def merged_samples(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str
     return rows
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path, most: int | None = None) -> list[dict[str, Any]]:
     """The lines of ``metrics.jsonl``, one dict a step, in the order of steps.
 
     Lines of one step are merged and the later value wins (a resumed run repeats steps). A last line
-    without its newline is one that is still being written, or that a kill cut: it is left out.
+    without its newline is one that is still being written, or that a kill cut: it is left out. ``most`` reads
+    about as many, evenly spaced up to the last, and all that have a validation value, of which there are few.
 
     Raises:
         DataError: there is no such file, or a line is not a JSON object with a ``step``.
     """
     steps: dict[int, dict[str, Any]] = {}
-    for number, line in _numbered(path):
+    lines = _numbered(path)
+    if most is not None and len(lines) > most:
+        every, last = math.ceil(len(lines) / most), len(lines) - 1
+        lines = [one for at, one in enumerate(lines) if (last - at) % every == 0 or '"validation"' in one[1]]
+    for number, line in lines:
         if not line.endswith("\n"):
             continue
         row = _row(path, number, line)

@@ -157,3 +157,14 @@ def test_evaluations_of_the_same_prompts_stand_side_by_side() -> None:
     assert first == rows("a", "b", sft=(1, 3), dpo=(2, 4))
     assert merged_samples([first, rows("c", "b", ppo=(5, 6))]) == first
     assert merged_samples([]) == []
+
+
+def test_a_long_run_is_read_at_every_few_lines_with_its_end_and_its_validation(tmp_path: Path) -> None:
+    """1,001 lines at most 100: every 11th back from the last, and the one that was validated."""
+    rows = [
+        {"step": step, "loss": 1.0} | ({"validation": 0.5} if step == 500 else {}) for step in range(1, 1002)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    found = [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl", most=100)]
+    assert found == sorted({*range(1001, 0, -11), 500})
+    assert len(read_metrics(tmp_path / "metrics.jsonl", most=2000)) == 1001

@@ -1,0 +1,1 @@
+"""Many runs side by side: what differs between them, and what of it is more than chance."""

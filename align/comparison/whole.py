@@ -1,0 +1,106 @@
+"""The whole comparison: everything that the page, the tables and the files are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from align.comparison.differences import Difference, differences, found_of
+from align.comparison.found import Found
+from align.comparison.frontier import Frontier, frontiers
+from align.comparison.groups import Cell, Group, baseline_of, cells, grouped, rank_of
+from align.comparison.replies import Tournament, controlled, field_of, tournament
+from align.settings import CompareSettings
+from align.types import Result
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Groups of runs, and what was found about them."""
+
+    stage: str
+    groups: tuple[Group, ...]
+    left_out: Mapping[str, str]
+    """Directory -> why it is not compared."""
+    cells: Mapping[str, Mapping[str, Cell]]
+    reward: str | None
+    """By which the replies were compared prompt by prompt."""
+    unpaired: str | None
+    """Why nothing was compared prompt by prompt."""
+    differences: tuple[Difference, ...]
+    tournament: Tournament | None
+    controlled: Mapping[str, Result | str]
+    frontiers: tuple[Frontier, ...]
+
+    def shown(self) -> list[str]:
+        """Metrics that stand first: what sets policies against a reference, accuracies, then the rest."""
+        policies = {metric.split("/")[0] for metric in self.cells if metric.endswith(("/kl", "_gain"))}
+        of_reference = {
+            metric: bool(policies) and metric.split("/")[0] not in policies for metric in self.cells
+        }
+        return sorted(self.cells, key=lambda metric: (of_reference[metric], rank_of(metric), metric))
+
+    def results(self) -> list[Result]:
+        """Lines for results.json: each metric of each group, win rates at equal length, each difference."""
+        plain = [
+            replace(cell.result, metric=f"{label}/{metric}")
+            for metric, row in self.cells.items()
+            for label, cell in row.items()
+        ]
+        told = [one for one in self.controlled.values() if isinstance(one, Result)]
+        return plain + told + found_of(self.differences)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values."""
+        ranking = self.tournament.ranking if self.tournament else ()
+        return {
+            "stage": self.stage,
+            "groups": [
+                {
+                    "label": one.label,
+                    "settings": dict(one.settings),
+                    "runs": [str(run.directory) for run in one.runs],
+                }
+                for one in self.groups
+            ],
+            "left_out": dict(self.left_out),
+            "metrics": {
+                metric: {label: asdict(cell) for label, cell in row.items()}
+                for metric, row in self.cells.items()
+            },
+            "reward": self.reward,
+            "unpaired": self.unpaired,
+            "differences": [asdict(one) for one in self.differences],
+            "ranking": ranking if isinstance(ranking, str) else [asdict(one) for one in ranking],
+            "at_equal_length": {
+                name: one if isinstance(one, str) else asdict(one) for name, one in self.controlled.items()
+            },
+            "frontiers": [asdict(one) for one in self.frontiers],
+        }
+
+
+def compared(runs: Sequence[Found], left_out: Mapping[str, str], settings: CompareSettings) -> Comparison:
+    """Everything that can be said of these runs.
+
+    Raises:
+        DataError: no group is called as the baseline that was asked for.
+    """
+    groups, twins = grouped(runs)
+    baseline = baseline_of(groups, settings.baseline)
+    field = field_of(groups)
+    paired = not isinstance(field, str) and len(field.contestants) > 1
+    return Comparison(
+        stage=runs[0].stage,
+        groups=tuple(groups),
+        left_out={**left_out, **twins},
+        cells=cells(groups),
+        reward=None if isinstance(field, str) else field.reward,
+        unpaired=field if isinstance(field, str) else None if paired else "there is one policy only",
+        differences=()
+        if isinstance(field, str) or not paired
+        else tuple(differences(field, baseline, settings.most_pairs)),
+        tournament=None if isinstance(field, str) or not paired else tournament(field),
+        controlled={} if isinstance(field, str) else controlled(field),
+        frontiers=tuple(frontiers(groups)),
+    )

@@ -1,0 +1,44 @@
+"""Comparison: many runs side by side, and what of their differences is more than prompts and seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from align.settings import CompareSettings
+
+if TYPE_CHECKING:
+    from align.run import Run
+
+__all__ = ["Compare"]
+
+
+@dataclass(frozen=True)
+class Compare:
+    """``stage=compare``: one page, tables and figures of finished runs; nothing is run again."""
+
+    runs: tuple[str, ...]
+    """Run directories, patterns (``'sweep/*'``), or folders that hold them (a sweep's ``run.dir``)."""
+    compare: CompareSettings = field(default_factory=CompareSettings)
+
+    def execute(self, run: Run) -> None:
+        """Writes comparison.html, compare.json, results.json, the tables as CSV and the figures."""
+        from align.comparison.found import read_runs, run_directories
+        from align.comparison.whole import compared
+        from align.comparison.written import print_comparison, write
+        from align.report.console import say
+
+        directories = [
+            place for place in run_directories(self.runs) if place.resolve() != run.directory.resolve()
+        ]
+        found, left_out = read_runs(directories)
+        comparison = compared(found, left_out, self.compare)
+        for left, reason in comparison.left_out.items():
+            say(f"left out {left}: {reason}")
+        for one in found:
+            run.note_input(one.name, str(one.directory), one.data)
+        places = write(comparison, run.directory)
+        run.write_results(comparison.results())
+        print_comparison(comparison)
+        for name, path in places.items():
+            say(f"  {name}: {path}")
