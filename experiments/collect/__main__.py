@@ -1,4 +1,4 @@
-"""``python -m experiments.collect``: runs every method of collecting, trains on its pairs, shows the results."""
+"""``python -m experiments.collect``: every method, DPO on the pairs it made, the tables and the figure."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from align.errors import AlignError, ConfigError
 from align.files import write_json, write_whole
 from align.run import git_state, versions
 from experiments.collect.draw import draw
-from experiments.collect.methods import METHODS, TRAINED_ON, collected
-from experiments.collect.runs import CONTROLS, Place, Size, real_outputs
+from experiments.collect.methods import METHODS, TRAINED_ON, collected, echoes
+from experiments.collect.runs import CONTROLS, Place, Size, real_outputs, results_of
 from experiments.collect.table import Found, merged, rows, splice, tables
 
 HERE = Path(__file__).resolve().parent
@@ -55,7 +55,9 @@ def _found(options: argparse.Namespace, place: Place) -> Found:
         made = collected(place, name)
         found["methods"][name] = {"results": rows(made.results), "by_construction": made.by_construction}
         if name in TRAINED_ON:
-            found["policies"][name] = {"results": rows(place.improved(name, made.run))}
+            evaluation = place.improved(name, made.run)
+            said = echoes(evaluation) if name == "critique" else []
+            found["policies"][name] = {"results": rows([*results_of(evaluation), *said])}
     if options.data:
         for how in CONTROLS:
             found["outputs"][how] = {"results": rows(real_outputs(place, Path(options.data).resolve(), how))}

@@ -7,11 +7,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from align.evaluation.statistics import proportion
 from align.pairs.records import read_records
+from align.report.files import read_samples
 from align.types import PreferencePair, Result
 from experiments.collect.runs import Place, results_of
 from experiments.collect.serving import serving
-from experiments.collect.stand_in import Answer, critic, judging, mended, spoilt
+from experiments.collect.stand_in import REASON, Answer, critic, judging, mended, spoilt
 from reward_models.gold import Gold
 
 JUDGE_ERROR = 0.2
@@ -118,6 +120,15 @@ def by_construction(method: str, run: Path) -> float | None:
         for one in pairs
     ]
     return sum(chances) / len(chances) if chances else None
+
+
+def echoes(evaluation: Path) -> list[Result]:
+    """How many replies say the critic's ``REASON``: ``<policy>/critics_words``, before DPO and after it."""
+    samples = read_samples(evaluation / "samples.jsonl")
+    return [
+        proportion(f"{label}/critics_words", [REASON in row["replies"][label]["text"] for row in samples])
+        for label in ("sft", "dpo")
+    ]
 
 
 def _better(pair: PreferencePair, revised: str) -> float:

@@ -110,8 +110,8 @@ class Place:
             f"seed={seed}",
         )
 
-    def improved(self, method: str, records: Path) -> list[Result]:
-        """DPO on collected pairs, as many steps for each method; its replies beside the fine-tuned ones'."""
+    def improved(self, method: str, records: Path) -> Path:
+        """DPO on collected pairs, as many steps for each method; the evaluation beside what it began with."""
         sft = self.policy("sft")
         trained = self.run(
             f"{method}-dpo/dpo",
@@ -123,17 +123,15 @@ class Place:
             f"training.max_steps={self.size.steps}",
             "training.precision=float32",
         )
-        return results_of(
-            self.run(
-                f"{method}-dpo/evaluate",
-                "stage=evaluate",
-                *self.world,
-                f"model.path={trained}",
-                f"reference.path={sft}",
-                self.room,
-                "sampling.temperature=1.0",
-                f"evaluation.prompts={self.size.unseen}",
-            )
+        return self.run(
+            f"{method}-dpo/evaluate",
+            "stage=evaluate",
+            *self.world,
+            f"model.path={trained}",
+            f"reference.path={sft}",
+            self.room,
+            "sampling.temperature=1.0",
+            f"evaluation.prompts={self.size.unseen}",
         )
 
 

@@ -11,6 +11,9 @@ from typing import Any
 from experiments.collect.serving import Said, completion
 from reward_models.gold import COURTESIES, REASONS, RUDE, Gold, gold_reward, words
 
+REASON = "This works because it saves time."
+"""What the critic adds to a reply without a reason."""
+
 Answer = Callable[[Mapping[str, Any], int], Said]
 
 
@@ -78,7 +81,7 @@ def mended(reply: str) -> str:
     if not COURTESIES.intersection(said):
         sentences.insert(0, "Glad you asked.")
     if not REASONS.intersection(said):
-        sentences.append("This works because it saves time.")
+        sentences.append(REASON)
     text = " ".join(sentences)
     return text if text.endswith((".", "!", "?")) else f"{text}."
 

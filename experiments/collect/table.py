@@ -8,6 +8,7 @@ from typing import Any
 from align.errors import ConfigError
 from align.types import Result
 from experiments.collect.methods import CRITIC_ERROR, JUDGE_ERROR, METHODS
+from experiments.collect.stand_in import REASON
 
 MARKS = ("<!-- made by python -m experiments.collect -->", "<!-- until here -->")
 
@@ -119,6 +120,13 @@ def _policies(policies: Mapping[str, Any]) -> str:
             measured = ("gold_win_rate", "gold_gain", "longer_rate", "kl")
             cells = [cell(found.get(f"dpo/{metric}")) for metric in measured]
             lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    if "critique" in policies:
+        found = by_metric(policies["critique"])
+        before, after = (cell(found[f"{label}/critics_words"]) for label in ("sft", "dpo"))
+        lines += [
+            "",
+            f'After DPO on the critic\'s pairs {after} of the replies say "{REASON}", before it {before}.',
+        ]
     return "\n".join(lines)
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from align.pairs.records import write_records
+from align.report.files import write_samples
 from align.types import Judge, Message, PreferenceRecord, Reply
 from experiments.collect.__main__ import HERE, main
-from experiments.collect.methods import CRITIC_ERROR, METHODS, TRAINED_ON, by_construction
+from experiments.collect.methods import CRITIC_ERROR, METHODS, TRAINED_ON, by_construction, echoes
 from experiments.collect.runs import MODELS, Size
-from experiments.collect.stand_in import critic, mended, spoilt
+from experiments.collect.stand_in import REASON, critic, mended, spoilt
 from experiments.collect.table import MARKS, merged, splice, tables
 from reward_models.gold import Gold
 
@@ -47,7 +48,7 @@ def write_outputs(folder: Path) -> Path:
 def test_the_command_runs_every_method_and_its_tables_show_them(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "README.md").write_text(f"before\n\n{MARKS[0]}\nold\n{MARKS[1]}\n\nafter\n")
+    (out / "README.md").write_text(f"before\n\n{MARKS[0]}\nwhat stood there\n{MARKS[1]}\n\nafter\n")
     data = write_outputs(tmp_path / "data")
     assert main([f"--out={out}", f"--data={data}", f"--work={tmp_path / 'work'}"], TINY) == 0
     found = json.loads((out / "results.json").read_text())
@@ -56,7 +57,7 @@ def test_the_command_runs_every_method_and_its_tables_show_them(tmp_path: Path) 
     readme = (out / "README.md").read_text()
     assert readme.startswith("before\n")
     assert readme.endswith("after\n")
-    assert "old" not in readme
+    assert "what stood there" not in readme
     first, second, third = re.findall(r"(?:^\|.*\n)+", readme, re.MULTILINE)
     assert re.findall(r"^\| `(\w+)`", first, re.MULTILINE) == list(METHODS)
     assert re.findall(r"^\| `(\w+)`", second, re.MULTILINE) == list(TRAINED_ON)
@@ -108,14 +109,12 @@ def test_the_judges_error_by_hand(tmp_path: Path) -> None:
 
 
 def test_the_critics_error_by_hand(tmp_path: Path) -> None:
-    """One reply is the better for mending and the worse for spoiling; the other is the worse for both.
-
-    The second has its reason and its two courtesies in twenty words: without the sentence that has a rude
-    word it lacks what was asked.
+    """One reply is the better for mending and the worse for spoiling; the other is the worse for both: its
+    only sentence has a rude word, and goes with all that was asked for.
     """
     question = (Message("user", "How do I wash the goat?"),)
     replies = (
-        "Wash the goat",
+        "Wash the goat with a soft cloth and take your time over it",
         "Thanks, I hope you wash the goat because it is silly and so on and on and on.",
     )
     for place, reply in enumerate(replies):
@@ -131,6 +130,16 @@ def test_the_critics_error_by_hand(tmp_path: Path) -> None:
     write_records(tmp_path, records)
     assert by_construction("critique", tmp_path) == pytest.approx((1 - CRITIC_ERROR) / 2)
     assert by_construction("noise", tmp_path) is None
+
+
+def test_the_critics_words_are_counted_before_and_after(tmp_path: Path) -> None:
+    said = [("No.", f"Glad you asked. {REASON}"), ("Yes.", REASON), (REASON, REASON), ("No.", "No.")]
+    write_samples(
+        tmp_path / "samples.jsonl",
+        [{"replies": {"sft": {"text": before}, "dpo": {"text": after}}} for before, after in said],
+    )
+    counted = {one.metric: (one.value, one.n) for one in echoes(tmp_path)}
+    assert counted == {"sft/critics_words": (0.25, 4), "dpo/critics_words": (0.75, 4)}
 
 
 def test_a_critic_spoils_as_often_as_it_is_told() -> None:
