@@ -54,7 +54,7 @@ def _found(options: argparse.Namespace, place: Place) -> Found:
     for name in METHODS if options.only is None else options.only:
         made = collected(place, name)
         found["methods"][name] = {"results": rows(made.results), "by_construction": made.by_construction}
-        if name in TRAINED_ON:
+        if name in TRAINED_ON and made.pairs:
             evaluation = place.improved(name, made.run)
             said = echoes(evaluation) if name == "critique" else []
             found["policies"][name] = {"results": rows([*results_of(evaluation), *said])}

@@ -82,6 +82,11 @@ class Collection:
     by_construction: float | None
     """How often its labels have to be right, where a stand-in that errs at a known rate has made them."""
 
+    @property
+    def pairs(self) -> int:
+        """How many; a policy whose replies do not end makes none."""
+        return next(int(one.value) for one in self.results if one.metric == "collect/pairs")
+
 
 def collected(place: Place, method: str) -> Collection:
     """Runs a method's command.
