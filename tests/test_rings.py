@@ -41,6 +41,8 @@ ROOMS += ("align/generation/cache.py", "align/generation/choose.py")
 
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "deepspeed", "wandb", "tokenizers"}
 HEAVY |= {"safetensors", "matplotlib", "pandas", "pyarrow", "scipy", "sklearn", "hydra", "omegaconf"}
+WEB = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "psycopg"}
+HEAVY |= WEB
 """What takes long to import: 1.3 s for torch alone."""
 
 LIGHT = tuple(
@@ -152,12 +154,13 @@ def test_the_walk_sees_what_it_should() -> None:
     [
         ({"hydra", "omegaconf"}, _is_door),
         ({"wandb"}, lambda path: _place(path).startswith("align/tracking/")),
+        (WEB, lambda path: _place(path).startswith("align/annotate/")),
         ({"accelerate", "deepspeed"}, lambda path: _place(path).startswith("align/distributed/")),
         ({"data", "reward_models"}, lambda path: _place(path).split("/")[0] in ("data", "reward_models")),
         ({"reward_models"}, lambda path: not _place(path).startswith("data/")),
         ({"data"}, lambda path: not _place(path).startswith("reward_models/")),
     ],
-    ids=["hydra", "wandb", "distributed", "components", "data", "reward_models"],
+    ids=["hydra", "wandb", "web", "distributed", "components", "data", "reward_models"],
 )
 def test_only_one_place_imports(names: set[str], allowed: Callable[[Path], bool]) -> None:
     strays = {_place(path): sorted(_tops(path) & names) for path in FILES if not allowed(path)}

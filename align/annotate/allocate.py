@@ -9,7 +9,7 @@ from sqlalchemy import Connection, exists, func, insert, or_, select, true, upda
 
 from align.annotate.database import fact
 from align.annotate.draws import first_left, is_due
-from align.annotate.places import Project, annotator, free_expired, settle, take_place
+from align.annotate.places import Project, annotator, free_expired, take_place
 from align.annotate.schema import assignments, items
 from align.annotate.types import Finished, Paused, Task
 from align.types import Message
@@ -132,6 +132,8 @@ def _new(connection: Connection, project: Project, who: Row[Any], now: float) ->
         "repeat": settings.repeat_share,
     }
     for kind, share in shares.items():
+        if not share:
+            continue
         last = connection.execute(mine.where(assignments.c.kind == kind)).scalar() or 0
         if not is_due(project.secret, who.name, kind, share, number, last):
             continue
@@ -148,8 +150,7 @@ def _new(connection: Connection, project: Project, who: Row[Any], now: float) ->
 
 
 def _least_taken(connection: Connection, kind: str, who: int) -> int | None:
-    """The item with the fewest answers and leases, the first that was added among equals, new to the
-    annotator.
+    """The item new to the annotator with the fewest answers and leases; among equals, the first added.
 
     Reads the index in its order and stops at the first that fits: as many steps as there are items before it
     that this annotator has had.
@@ -212,8 +213,9 @@ def _assign(
         )
         .returning(assignments)
     ).one()
-    if kind == "ordinary":
-        settle(connection, item, project.settings)
-    elif kind != "repeat":
-        connection.execute(update(items).where(items.c.id == item).values(taken=items.c.taken + 1))
+    if kind != "repeat":
+        taken = items.c.taken + 1
+        connection.execute(
+            update(items).where(items.c.id == item).values(taken=taken, open=taken < items.c.wanted)
+        )
     return row

@@ -107,25 +107,32 @@ class Database:
             self._run_group([entry for entry in group if entry is not None])
 
     def _run_group(self, group: list[_Waiting]) -> None:
-        outcomes: list[tuple[Any, AlignError | None]] = []
+        if len(group) == 1:
+            self._run_alone(*group[0])
+            return
         try:
             with self._transaction() as connection:
-                for job, _ in group:
-                    outcomes.append(_attempt(connection, job))
-        except Exception as error:
+                outcomes = [_attempt(connection, job) for job, _ in group]
+        except Exception:
             # nothing was kept, and SQLite may have ended the transaction in the middle: whoever is at fault
             # must not take the others along
-            if len(group) > 1:
-                for one in group:
-                    self._run_group([one])
-            else:
-                group[0][1].set_exception(self._as_ours(error))
+            for one in group:
+                self._run_alone(*one)
             return
         for (_, done), (result, refusal) in zip(group, outcomes, strict=True):
             if refusal is None:
                 done.set_result(result)
             else:
                 done.set_exception(refusal)
+
+    def _run_alone(self, job: Callable[[Connection], Any], done: Future[Any]) -> None:
+        try:
+            with self._transaction() as connection:
+                result = job(connection)
+        except Exception as error:
+            done.set_exception(self._as_ours(error))
+        else:
+            done.set_result(result)
 
     def _as_ours(self, error: Exception) -> Exception:
         if not isinstance(error, SQLAlchemyError):
@@ -140,9 +147,11 @@ class Database:
         with self._engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 # whatever the server's own setting is, a commit waits for the disk
-                connection.execute(text("SET LOCAL synchronous_commit = on"))
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+                durable = "SELECT set_config('synchronous_commit', 'on', true), pg_advisory_xact_lock(:lock)"
+                connection.execute(text(durable), {"lock": _LOCK})
             yield connection
+            if connection.dialect.name == "sqlite" and not _is_open(connection):
+                raise StoreError(f"the database {_shown(self.url)} ended a transaction by itself")
 
     def _dispose(self) -> None:
         self._engine.dispose()
@@ -156,6 +165,12 @@ def _attempt(connection: Connection, job: Callable[[Connection], T]) -> tuple[T 
             return job(connection), None
     except AlignError as refusal:
         return None, refusal
+
+
+def _is_open(connection: Connection) -> bool:
+    """Whether SQLite's transaction still stands; a commit would not complain that it does not."""
+    driver = connection.connection.driver_connection
+    return driver is not None and driver.in_transaction
 
 
 def fact(connection: Connection, name: str) -> Any:

@@ -199,12 +199,13 @@ class _Writing:
 
 
 def _check_room(policy: Policy, prompt_ids: Sequence[TokenIds], settings: SamplingSettings) -> None:
+    positions = policy.positions  # looked up through the model's config: dear for each of thousands
     for row, prompt in enumerate(prompt_ids):
         if not len(prompt):
             raise ModelError(f"prompt {row} is empty: there is nothing to predict its reply from")
-        if policy.positions is not None and len(prompt) + settings.max_new_tokens > policy.positions:
+        if positions is not None and len(prompt) + settings.max_new_tokens > positions:
             raise ModelError(
                 f"prompt {row} has {len(prompt)} tokens; with "
                 f"sampling.max_new_tokens={settings.max_new_tokens} that is more than the "
-                f"{policy.positions} that the model has positions for: lower it, or shorten the prompts"
+                f"{positions} that the model has positions for: lower it, or shorten the prompts"
             )

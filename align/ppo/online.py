@@ -135,20 +135,21 @@ def fresh_pairs(
     ``labels=bradley_terry`` the best is called so with probability sigmoid(difference / temperature) only,
     drawn from the global generator.
     """
-    scores_RB = scores_N.view(online.replies, len(groups))
-    # drawn for every prompt, so that what is drawn later does not depend on ties
-    draws_B = torch.rand(len(groups), dtype=torch.float64) if online.labels == "bradley_terry" else None
+    scores_RB = scores_N.view(online.replies, len(groups)).numpy()
+    best_B, worst_B = scores_RB.argmax(0).tolist(), scores_RB.argmin(0).tolist()
+    margins_B = scores_RB.max(0) - scores_RB.min(0)
+    honest_B = np.ones(len(groups), dtype=np.bool_)
+    if online.labels == "bradley_terry":
+        # drawn for every prompt, so that what is drawn later does not depend on ties
+        draws_B = torch.rand(len(groups), dtype=torch.float64)
+        honest_B = (draws_B < (torch.from_numpy(margins_B) / online.label_temperature).sigmoid()).numpy()
     pairs: list[TokenPair] = []
     for b, (group, name) in enumerate(zip(groups, names, strict=True)):
-        best, worst = int(scores_RB[:, b].argmax()), int(scores_RB[:, b].argmin())
-        margin = float(scores_RB[best, b] - scores_RB[worst, b])
-        chosen, rejected = group.replies[best], group.replies[worst]
-        if margin == 0 or np.array_equal(chosen, rejected):
+        chosen, rejected = group.replies[best_B[b]], group.replies[worst_B[b]]
+        if margins_B[b] == 0 or np.array_equal(chosen, rejected):
             continue
-        if draws_B is not None:
-            honest = torch.tensor(margin / online.label_temperature, dtype=torch.float64).sigmoid()
-            if draws_B[b] >= honest:
-                chosen, rejected = rejected, chosen
+        if not honest_B[b]:
+            chosen, rejected = rejected, chosen
         pairs.append(TokenPair(f"{name} ({b})", group.prompt_ids, chosen, rejected))
     return pairs
 

@@ -27,7 +27,12 @@ from align.training.course import Course
 from align.training.determinism import generators_kept, seed_everything
 from align.training.fingerprint import fingerprint_of, refuse_misfit
 from align.training.guards import memory_explained, require_finite
-from align.training.optimiser import build_optimiser, learning_rate, trainable_parameters
+from align.training.optimiser import (
+    build_optimiser,
+    learning_rate,
+    say_if_it_never_peaks,
+    trainable_parameters,
+)
 from align.training.progress import progress
 from align.training.sampler import ends_epoch
 from align.training.signals import sigterm_noted
@@ -113,6 +118,7 @@ def train(
             device=device,
             more=fingerprint or {},
         )
+        say_if_it_never_peaks(settings, course.total)
         counters = _begin(run, trained, course, identity)
         begun_at = counters.step
         peak = peak_flops(device, compute_dtype(settings.precision, device))

@@ -10,6 +10,7 @@ import torch
 from torch.nn import Module, Parameter
 
 from align.errors import ModelError
+from align.report.console import say
 from align.settings import TrainingSettings
 
 
@@ -64,3 +65,14 @@ def learning_rate(
     if schedule == "linear":
         return peak * left
     return peak * (1.0 - math.cos(math.pi * left)) / 2.0
+
+
+def say_if_it_never_peaks(settings: TrainingSettings, total: int) -> None:
+    """Tells of a warm-up that is as long as the run: the rate then neither arrives nor falls."""
+    peak, warmup = settings.learning_rate, settings.warmup_steps
+    if total <= warmup:
+        top = learning_rate(total, total, peak=peak, warmup=warmup, schedule=settings.schedule)
+        say(
+            f"note: training.warmup_steps={warmup} takes all {total} steps: the rate only rises, to {top:g} "
+            f"instead of {peak:g}; lower it, or train for longer"
+        )

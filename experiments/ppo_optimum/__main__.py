@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from align.files import write_json, write_whole
 from experiments.ppo_optimum.draw import draw
-from experiments.ppo_optimum.runs import METHODS, Reached, reached
+from experiments.ppo_optimum.runs import METHODS, Reached, prepare, reached
 from experiments.ppo_optimum.task import ONE_TOKEN, SHORT
 
+TASKS = (ONE_TOKEN, SHORT)
 HERE = Path(__file__).resolve().parent
 MARKS = ("<!-- made by python -m experiments.ppo_optimum -->", "<!-- until here -->")
 
@@ -21,17 +26,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs every method on every task and seed; returns an exit code."""
     parser = argparse.ArgumentParser(prog="python -m experiments.ppo_optimum", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="runs of each method (default 3)")
-    parser.add_argument("--work", help="keep the runs in this folder")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one core (default 1)")
+    parser.add_argument("--work", help="keep the runs in this folder, and go on with what lies there")
     parser.add_argument("--out", default=str(HERE), help="where README.md and results.json lie")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="align-optimum-") as folder:
         work = Path(options.work or folder).resolve()
-        found = [
-            reached(task, method, seed, work)
-            for task in (ONE_TOKEN, SHORT)
-            for method in METHODS
-            for seed in range(options.seeds)
+        for task in TASKS:
+            prepare(task, work)
+        wanted = [
+            (task, method, seed) for task in TASKS for method in METHODS for seed in range(options.seeds)
         ]
+        # of one core each, as what they find then does not depend on how many run
+        os.environ["OMP_NUM_THREADS"] = "1"
+        with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
+            found = list(pool.map(reached, *zip(*wanted, strict=True), itertools.repeat(work)))
     text = table(found)
     print(text)
     publish(found, text, Path(options.out))

@@ -31,6 +31,8 @@ class Method:
     price: str
     """The option that takes the task's beta."""
     words: tuple[str, ...]
+    unit: float = 1.0
+    """What the rewards are divided by before the stage sees them, and so beta, too."""
 
 
 COMMON = (
@@ -41,20 +43,41 @@ COMMON = (
     "dataset.validation_fraction=0",
     "model=hf",
     "model.max_length=16",
+    "sampling.batch_size=1024",
+    "training.max_steps=200",
+    "training.learning_rate=0.001",
     "training.schedule=cosine",
+    "training.warmup_steps=0",
+    "training.adam_betas=[0.9,0.95]",
     "training.precision=float32",
-    "training.batch_size=256",
+    "training.micro_batch_size=null",
+    "training.attention=padded",
     "training.log_every=20",
 )
+"""The rate falls to zero, and Adam's memory of squared gradients is short, as they shrink by orders of
+magnitude. A pass holds a whole minibatch, padded: so small a model spends its time on calls."""
+
+# The whole return as the advantage, in the reward's unit: at the optimum it is 0 whatever the reply, so that
+# the gradient's noise ends with the gradient. Whitening would blow it up to 1.
+PPO = ("score.normalise=none", "advantage.lam=1", "advantage.whiten=false")
 
 METHODS = (
+    Method("ppo", "kl.coef", (*PPO, "objective.epochs=2", "rollout.replies=4", "training.batch_size=256")),
+    Method("rloo", "kl.coef", ("objective.epochs=2", "rollout.replies=64", "training.batch_size=16")),
+    # A label stays a draw at the optimum: what is left is the noise of the last pairs, so there are many, and
+    # at half the temperature each says more.
     Method(
-        "ppo",
-        "kl.coef",
-        ("score.normalise=none", "advantage.lam=1", "objective.epochs=2", "objective.minibatches=2"),
+        "online_dpo",
+        "loss.beta",
+        (
+            "online.labels=bradley_terry",
+            "online.label_temperature=0.5",
+            "training.batch_size=2048",
+            "training.max_steps=300",
+            "training.learning_rate=0.002",
+        ),
+        unit=0.5,
     ),
-    Method("rloo", "kl.coef", ("rollout.replies=16", "objective.minibatches=2", "training.batch_size=16")),
-    Method("online_dpo", "loss.beta", ("online.labels=bradley_terry",)),
 )
 
 
@@ -96,16 +119,22 @@ def retyped(word: str, method: Method) -> bool:
     return any(own.startswith(f"{word.partition('=')[0]}=") for own in method.words)
 
 
-def reached(task: Task, method: Method, seed: int, work: Path, *more: str) -> Reached:
-    """Runs a stage on a task and measures the policy that it wrote.
-
-    Raises:
-        AlignError: the run failed.
-    """
+def prepare(task: Task, work: Path) -> Path:
+    """The task's policy before training, and the prompt, written where they are not there yet."""
     start = work / f"policy-{task.length}"
     if not start.exists():
         write_policy(task, start)
         write_prompts(work / "prompts.jsonl")
+    return start
+
+
+def reached(task: Task, method: Method, seed: int, work: Path, *more: str) -> Reached:
+    """Runs a stage on a task, or what is left of that run, and measures the policy that it wrote.
+
+    Raises:
+        AlignError: the run failed.
+    """
+    start = prepare(task, work)
     run = work / f"{method.name}-{task.length}-{seed}"
     words = [
         f"stage={method.name}",
@@ -114,11 +143,9 @@ def reached(task: Task, method: Method, seed: int, work: Path, *more: str) -> Re
         f"model.path={start}",
         f"dataset.path={work / 'prompts.jsonl'}",
         f"sampling.max_new_tokens={task.length}",
-        "sampling.batch_size=1024",
-        f"{method.price}={task.beta}",
+        f"{method.price}={task.beta / method.unit}",
         f"seed={seed}",
-        f"training.max_steps={task.iterations}",
-        f"training.learning_rate={task.learning_rate}",
+        "resume=true",
     ]
     code = main([*words, *(word for word in COMMON if not retyped(word, method)), *method.words, *more])
     if code:

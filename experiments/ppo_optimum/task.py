@@ -6,6 +6,7 @@ value is beta log Z.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
 
 from align.models.chat import ChatFormat
@@ -37,17 +39,20 @@ class Task:
     length: int
     beta: float
     """Price of a nat of KL, in rewards."""
-    iterations: int = 100
-    learning_rate: float = 0.003
     hidden: int = 64
 
 
 ONE_TOKEN = Task("one token, 40 answers", tokens=40, length=1, beta=0.5)
-SHORT = Task("up to 3 tokens, 10 of a kind", tokens=10, length=3, beta=0.5)
+SHORT = Task("up to 3 tokens, 6 of a kind", tokens=6, length=3, beta=1.0)
 
 
 def reward(prompt: Prompt, reply: str) -> float:
     """A standard normal number that follows from the text alone."""
+    return _drawn(reply)
+
+
+@functools.cache
+def _drawn(reply: str) -> float:
     digest = hashlib.sha256(reply.encode()).digest()
     return float(np.random.default_rng(list(digest)).standard_normal())
 
@@ -79,8 +84,10 @@ def write_policy(task: Task, folder: Path, seed: int = 0) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
-        with torch.no_grad():
-            model.lm_head.weight.normal_(std=1 / math.sqrt(task.hidden))
+        for name, matrix in model.named_parameters():
+            if matrix.ndim == 2:
+                # at the usual 0.02 a token would hardly depend on any before the last
+                nn.init.normal_(matrix, std=1.0 if "embed" in name else 1 / math.sqrt(matrix.shape[1]))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from desks import Clock, Office, open_desk, pair
+from sqlalchemy import create_engine, text
 
 from align.annotate.database import Database, set_fact
 from align.types import PreferenceRecord
@@ -31,8 +32,6 @@ def postgres() -> Iterator[str]:
 @pytest.fixture
 def empty(postgres: str) -> str:
     """The same, with nothing in it."""
-    from sqlalchemy import create_engine, text
-
     engine = create_engine(postgres)
     with engine.begin() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))
@@ -73,6 +72,24 @@ def _a_day(url: str) -> list[PreferenceRecord]:
 @pytest.mark.medium
 def test_postgresql_keeps_what_sqlite_keeps(empty: str, tmp_path: Path) -> None:
     assert _a_day(empty) == _a_day(f"sqlite:///{tmp_path / 'a.sqlite'}")
+
+
+@pytest.mark.medium
+def test_postgresql_waits_for_the_disk_whatever_it_was_told(empty: str) -> None:
+    engine = create_engine(empty)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER DATABASE postgres SET synchronous_commit = off"))
+    database = Database(empty)
+    try:
+        asked = "SHOW synchronous_commit"
+        with database.reading() as connection:
+            assert connection.exec_driver_sql(asked).scalar() == "off", "the test has no effect otherwise"
+        assert database.write(lambda connection: connection.exec_driver_sql(asked).scalar()) == "on"
+    finally:
+        database.close()
+        with engine.begin() as connection:
+            connection.execute(text("ALTER DATABASE postgres RESET synchronous_commit"))
+        engine.dispose()
 
 
 def _refuse_any_excess(found: object, items: int, overlap: int) -> None:

@@ -41,9 +41,9 @@ def test_the_distance_of_a_coin_by_hand() -> None:
     )
 
 
-@pytest.mark.parametrize(("task", "count"), [(ONE_TOKEN, 40), (SHORT, 1 + 9 + 9 * 9 * 10)])
+@pytest.mark.parametrize(("task", "count"), [(ONE_TOKEN, 40), (SHORT, 1 + 5 + 5 * 5 * 6)])
 def test_every_reply_is_there_once(task: Task, count: int, tmp_path: Path) -> None:
-    """Ended by themselves after one and two tokens (9 others before the end), or of the full length."""
+    """Ended by themselves after one and two tokens (5 others before the end), or of the full length."""
     write_policy(task, tmp_path)
     found = outcomes(task, tmp_path)
     assert len(found.logps) == count
@@ -52,24 +52,16 @@ def test_every_reply_is_there_once(task: Task, count: int, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS[:2], ids=lambda method: method.name)
-def test_ppo_and_rloo_reach_the_optimum_of_one_token(method: Method, tmp_path: Path) -> None:
-    run = reached(ONE_TOKEN, method, seed=0, work=tmp_path)
+@pytest.mark.parametrize(
+    ("task", "method", "far"),
+    [*((ONE_TOKEN, method, 1.0) for method in METHODS), *((SHORT, method, 0.4) for method in METHODS[:2])],
+    ids=lambda one: getattr(one, "name", ""),
+)
+def test_the_stages_reach_the_optimum(task: Task, method: Method, far: float, tmp_path: Path) -> None:
+    run = reached(task, method, seed=0, work=tmp_path)
     assert run.distance.kl < 5e-3
     assert run.distance.best - run.distance.objective < 1e-3
-    assert run.distance.drift > 1, "it had far to go"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("task", "method", "left"),
-    [(ONE_TOKEN, METHODS[2], 0.15), (SHORT, METHODS[0], 0.4), (SHORT, METHODS[1], 0.5)],
-    ids=["online_dpo", "ppo, short replies", "rloo, short replies"],
-)
-def test_the_others_are_on_their_way(task: Task, method: Method, left: float, tmp_path: Path) -> None:
-    """They start 1.7 and 1.9 nats away; what 100 iterations leave is in the experiment's README."""
-    run = reached(task, method, seed=0, work=tmp_path)
-    assert run.distance.kl < left
+    assert run.distance.drift > far, "it had far to go, in nats"
 
 
 @pytest.mark.slow

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rollout_runs import words
 from safetensors.torch import load_file
-from tiny_runs import losses, train
+from tiny_runs import align, lines, losses, train
 
 pytestmark = pytest.mark.medium
 
@@ -23,3 +24,16 @@ def test_bfloat16_follows_float32(stage: str, tmp_path: Path, request: pytest.Fi
     assert losses(rough) != losses(exact)
     saved = load_file(rough / "model" / "model.safetensors")
     assert {str(one.dtype) for one in saved.values()} == {"torch.float32"}
+
+
+def test_how_far_sampling_and_training_are_apart_is_logged(tmp_path: Path, sft_run: Path) -> None:
+    """Replies' log-probabilities as they were sampled, beside those of the update: equal to rounding in
+    float32; in bfloat16, whose steps are 2^-8 wide, a hundred times that and more, and less than a nat."""
+    gaps = {}
+    for precision in ("float32", "bfloat16"):
+        directory = tmp_path / precision
+        align(*words("rloo", directory, sft_run, f"training.precision={precision}"))
+        gaps[precision] = [line["rollout/logps_gap"] for line in lines(directory)]
+    assert len(gaps["bfloat16"]) == 4
+    assert 0 < max(gaps["float32"]) < 1e-5
+    assert 1e-3 < min(gaps["bfloat16"]) <= max(gaps["bfloat16"]) < 1

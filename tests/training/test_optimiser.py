@@ -7,7 +7,12 @@ import torch
 from torch import nn
 
 from align.settings import TrainingSettings
-from align.training.optimiser import build_optimiser, learning_rate, trainable_parameters
+from align.training.optimiser import (
+    build_optimiser,
+    learning_rate,
+    say_if_it_never_peaks,
+    trainable_parameters,
+)
 
 
 def rates(total: int, warmup: int, schedule: str) -> list[float]:
@@ -84,3 +89,14 @@ def test_tied_weights_are_trained_once() -> None:
     model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
     model[1].weight = model[0].weight
     assert list(trainable_parameters(model)) == ["0.weight"]
+
+
+def test_a_warm_up_that_takes_the_whole_run_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ten steps of a warm-up of ten: the tenth is at 10/11 of the peak; an eleventh would be at the peak."""
+    settings = TrainingSettings(learning_rate=0.011, warmup_steps=10)
+    say_if_it_never_peaks(settings, 11)
+    assert capsys.readouterr().out == ""
+    say_if_it_never_peaks(settings, 10)
+    said = capsys.readouterr().out
+    assert "training.warmup_steps=10 takes all 10 steps" in said
+    assert "0.01 instead of 0.011" in said
