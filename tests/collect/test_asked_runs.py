@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_in_server import Said, StandIn, completion, problem, serving
 from tiny_runs import align
-from toy_server import Answer, critic, judging, mended, part
 
 from align.__main__ import main
 from align.collect._principles import read_principles
 from align.pairs.records import read_records
 from align.types import PreferenceRecord
+from experiments.collect.serving import Said, StandIn, completion, problem, serving
+from experiments.collect.stand_in import Answer, critic, judging, mended, part
 from reward_models.gold import Gold
 
 WORLD = ("dataset.prompts=400", "dataset.validation_fraction=0", "sampling.max_new_tokens=100")
@@ -126,7 +126,7 @@ def test_a_critics_revision_is_preferred_where_it_changed_anything(tmp_path: Pat
     for record in records:
         pair = record.pair()
         assert pair is not None
-        assert pair.chosen == mended(pair.prompt[-1].content, pair.rejected)
+        assert pair.chosen == mended(pair.rejected)
         (principle,) = record.details["principles"]
         assert found[f"critique/{principle}_pairs"] >= 1
         assert record.details["critiques"] == [f"It could be better: {said[principle]}"]

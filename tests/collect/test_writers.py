@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_in_server import Said, StandIn, completion, problem, serving
 
 from align.collect._writers import ServedWriter, kept_replies
 from align.errors import ServerError
@@ -17,6 +16,7 @@ from align.generation.address import ServerSettings
 from align.generation.server import open_server
 from align.settings import SamplingSettings
 from align.types import Message, Prompt
+from experiments.collect.serving import Said, StandIn, completion, problem, serving
 
 DRAWN = SamplingSettings(max_new_tokens=9, temperature=0.5)
 

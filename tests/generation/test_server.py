@@ -13,7 +13,6 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from stand_in_server import Said, StandIn, completion, problem, serving
 
 from align.config import build
 from align.errors import ConfigError, ServerError
@@ -22,6 +21,7 @@ from align.generation.http import Turns
 from align.generation.server import ServedReply, derived_seed, open_server
 from align.settings import SamplingSettings
 from align.types import Message, Prompt
+from experiments.collect.serving import Said, StandIn, completion, problem, serving
 
 SAMPLING = SamplingSettings(max_new_tokens=7, temperature=0.5, top_p=0.9)
 

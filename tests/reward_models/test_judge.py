@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_in_server import Said, StandIn, completion, problem, serving
 
 from align import registry
 from align.compose import run_from
@@ -18,6 +17,7 @@ from align.errors import ConfigError, ServerError
 from align.generation.address import ServerSettings
 from align.protocols import KnownRange, ScoresInParts
 from align.types import Message
+from experiments.collect.serving import Said, StandIn, completion, problem, serving
 from reward_models.judge import Judge
 
 PROMPT = (

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_in_server import completion, serving
 from tiny_runs import SHAPE, STEPS, WORLD, align, lines, record, train
 
 from align.__main__ import main
@@ -20,6 +19,7 @@ from align.collect import _writers
 from align.errors import Terminated
 from align.pairs.records import read_records
 from align.types import SampledReply
+from experiments.collect.serving import completion, serving
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("collection.limit=5", "collection.chunk=2", "sampling.max_new_tokens=12")

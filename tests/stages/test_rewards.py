@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stand_in_server import Said, completion, serving
 from tiny_runs import evaluate, record
 
 from align.pairs.store import TokenStore
+from experiments.collect.serving import Said, completion, serving
 from reward_models.bradley_terry import BradleyTerry
 
 pytestmark = pytest.mark.medium

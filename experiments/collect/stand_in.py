@@ -8,9 +8,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stand_in_server import Said, completion
-
+from experiments.collect.serving import Said, completion
 from reward_models.gold import COURTESIES, REASONS, RUDE, Gold, gold_reward, words
+
+REASON = "This works because it saves time."
+"""What the critic adds to a reply without a reason."""
 
 Answer = Callable[[Mapping[str, Any], int], Said]
 
@@ -52,9 +54,10 @@ def judging(error: float, bias: float = 0.0, mumbles: float = 0.0) -> Answer:
     return answer
 
 
-def critic(lazy: float = 0.0) -> Answer:
+def critic(lazy: float = 0.0, error: float = 0.0) -> Answer:
     """A model that criticises in the principle's own words, and mends a reply by the gold's rules; with
-    chance ``lazy`` it gives the reply back as it was."""
+    chance ``lazy`` it gives the reply back as it was, and what it would mend it spoils with chance ``error``.
+    """
 
     def answer(body: Mapping[str, Any], _: int) -> Said:
         text = body["messages"][0]["content"]
@@ -63,22 +66,31 @@ def critic(lazy: float = 0.0) -> Answer:
         reply = part(text, "Reply")
         if "[Critique]" not in text:
             return completion(f"It could be better: {part(text, 'Principle')}")
-        return completion(reply if chance(text, "lazy") < lazy else mended(asked_in(text), reply))
+        better = mended(reply)
+        if chance(text, "lazy") < lazy or better.split() == reply.split():
+            return completion(reply)
+        return completion(spoilt(reply) if chance(text, "errs") < error else better)
 
     return answer
 
 
-def mended(question: str, reply: str) -> str:
+def mended(reply: str) -> str:
     """The reply without rude or repeated sentences, with a courtesy, a reason and an end where they lack."""
     sentences = [one for one in dict.fromkeys(re.split(r"(?<=[.!?])\s+", reply)) if not rude(one)]
     said = words(" ".join(sentences))
     if not COURTESIES.intersection(said):
         sentences.insert(0, "Glad you asked.")
     if not REASONS.intersection(said):
-        sentences.append("This works because it saves time.")
+        sentences.append(REASON)
     text = " ".join(sentences)
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
+def spoilt(reply: str) -> str:
+    """The reply said twice over, and rudely."""
+    return f"{reply} {reply} It is silly and lazy to ask"
+
+
 def rude(sentence: str) -> bool:
+    """Whether a sentence has a word that the gold counts as rude."""
     return bool(RUDE.intersection(words(sentence)))

@@ -1,4 +1,4 @@
-"""A server that speaks OpenAI's chat API on a port of this machine, and answers as a test tells it to."""
+"""A server that speaks OpenAI's chat API on a port of this machine, and answers as it is told to."""
 
 from __future__ import annotations
 
