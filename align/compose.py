@@ -56,7 +56,10 @@ def run_from(overrides: Sequence[str], command: Sequence[str]) -> Run:
             f"type {stray.split('.', maxsplit=2)[-1]}=... for stage={values['stage']['name']}"
         )
     if "steps" in values:
-        values = compose([choice for choice in typed if choice.key.split(".")[0] in (*COMMON, *_PIPELINE)])
+        own = (*COMMON, *_PIPELINE)
+        # what is collected decides the steps (conf/rules/wiring/), and is then an option of one of them
+        values = compose([c for c in typed if c.key.split(".")[0] in own or c.key == "collect"])
+        values.pop("collect", None)
         steps = _steps(values, typed, command)
         values["steps"] = {step.directory.name: dict(step.config) for step in steps}
     return _typed_run(values, command, steps)
@@ -194,8 +197,8 @@ def _refuse_secrets(values: Mapping[str, Any], problems: Problems) -> None:
 def _steps(values: Mapping[str, Any], typed: Sequence[Choice], command: Sequence[str]) -> list[Run]:
     """A pipeline's steps: each composed from the shared options that it uses, then its own.
 
-    Later words win: shared options, then the wiring under ``steps`` in the pipeline's yaml, then what was
-    typed as ``steps.NAME.KEY=VALUE``.
+    Later words win: ``steps.NAME.unless_typed`` of the pipeline's yaml, shared options (but those of the
+    sections in ``steps.NAME.apart``), the rest of the wiring, what was typed as ``steps.NAME.KEY=VALUE``.
     """
     problems = Problems()
     names = _order(values)
@@ -205,21 +208,23 @@ def _steps(values: Mapping[str, Any], typed: Sequence[Choice], command: Sequence
     offered: set[str] = set()
     runs = []
     for name in names:
-        wiring = _as_choices(values["steps"].get(name) or {})
+        wired_values = dict(values["steps"].get(name) or {})
+        apart = wired_values.pop("apart", [])
+        unless_typed = _as_choices(wired_values.pop("unless_typed", {}))
+        wiring = _as_choices(wired_values)
         stage = next((c.text for c in [*own[name], *wiring] if c.key == "stage"), name)
         fields = {*field_types(registry.component("stage", stage)), *COMMON}
         offered.update(fields)
-        mine = [choice for choice in shared if choice.key.split(".")[0] in fields]
+        mine = [choice for choice in shared if choice.key.split(".")[0] in fields.difference(apart)]
         wired = {c.key: c.text for c in wiring if c.is_group}
-        retyped = {c.key for c in mine if c.is_group} & wired.keys()
-        retyped |= {c.key for c in own[name] if c.is_group and c.text != wired.get(c.key, c.text)}
+        retyped = {c.key for c in [*mine, *own[name]] if c.is_group and c.text != wired.get(c.key, c.text)}
         wiring = [c for c in wiring if c.key.split(".")[0] not in retyped]
         used.update(choice.key for choice in mine)
         place = Choice("run.dir", quoted(f"{values['run']['dir']}/{name}"), is_group=False)
         kept = Choice("run.cache", quoted(values["run"]["cache"]), is_group=False)
         start = Choice("stage", stage, is_group=True)
         try:
-            composed = compose(_last_wins([start, kept, *mine, *wiring, *own[name], place]))
+            composed = compose(_last_wins([start, kept, *unless_typed, *mine, *wiring, *own[name], place]))
             runs.append(_typed_run(composed, command, is_step=True))
         except Mistakes as error:
             problems.lines += [f"steps.{name}.{line}" for line in error.lines]

@@ -26,6 +26,7 @@ GROUP_OF_PROTOCOL: dict[Any, str] = {
     protocols.ScoreLoss: "reward_loss",
     protocols.UnpairedLoss: "unpaired_loss",
     protocols.RewardModel: "reward",
+    protocols.Collector: "collect",
     protocols.Tracker: "tracking",
     protocols.Stage: "stage",
 }
@@ -151,7 +152,7 @@ def value_of(hint: Any, value: Any, key: str, problems: Problems, siblings: list
             problems.add(key, f"takes a list of {describe(arguments[0])}, got {value!r}")
             return None
         return tuple(value_of(arguments[0], one, f"{key}[{i}]", problems) for i, one in enumerate(value))
-    if origin is dict:
+    if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
             problems.add(key, f"takes name: value entries, got {value!r}")
             return None

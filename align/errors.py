@@ -41,6 +41,25 @@ class BadRow(AlignError, ValueError):
         self.detail = detail
 
 
+class Refused(AlignError, ValueError):
+    """An annotator's request cannot be met; nothing was changed.
+
+    ``reason`` is a short word: ``bad_answer``, ``unknown_annotator``, ``unknown_assignment``,
+    ``nothing_to_undo``.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class StoreError(AlignError, RuntimeError):
+    """The database of annotations cannot be opened: not there, another version, of another program."""
+
+    exit_code = 3
+
+
 class ModelError(AlignError, RuntimeError):
     """A model, tokenizer or adapter cannot be loaded, built or used as asked."""
 

@@ -24,6 +24,7 @@ _TITLES = {
     "reward_loss": "reward-model losses (reward_loss=)",
     "unpaired_loss": "losses of labelled replies (unpaired_loss=)",
     "reward": "rewards (reward=)",
+    "collect": "ways to make pairs (collect=)",
     "tracking": "tracking (tracking=)",
 }
 

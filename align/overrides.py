@@ -58,14 +58,14 @@ def parse(override: str) -> Choice:
 
 
 def readable(text: str) -> str:
-    """A value as typed, in quotes where it holds ``=``: Hydra's grammar has no other place for that sign.
+    """A value as typed, in quotes where it holds ``=`` or ``#``, for which Hydra's grammar has no place.
 
     A sweep's folders are named ``seed=1``, and are then named as a model's or a reward's path, or as several
-    in a plain list.
+    in a plain list; a server's model follows its address and a ``#``.
     """
     if text.startswith("[") and text.endswith("]") and not set(text[1:-1]) & set("[]{}'\""):
         return f"[{','.join(readable(one.strip()) for one in text[1:-1].split(','))}]"
-    return quoted(text) if "=" in text and not text.startswith(("'", '"', "[", "{")) else text
+    return quoted(text) if {*"=#"} & {*text} and not text.startswith(("'", '"', "[", "{")) else text
 
 
 def each_readable(override: str) -> str:

@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from align.collect._bench import Bench, Candidates, Collected, Outcome, Truth
     from align.run import Run
     from align.types import (
+        CandidatePair,
         PairLogps,
         PairLosses,
+        PreferenceRecord,
         Prompt,
         Record,
+        Result,
         Row,
         Scores,
         UnpairedLogps,
@@ -58,7 +62,7 @@ class KnownContent(Protocol):
 
 
 @runtime_checkable
-class KnownTruth(Protocol):
+class KnownTruth(Source, Protocol):
     """A source that knows how its labels were drawn, and so what no reward model can beat."""
 
     reward: ClassVar[str]
@@ -119,6 +123,14 @@ class ScoresInParts(Protocol):
 
 
 @runtime_checkable
+class ScoresByMember(Protocol):
+    """A scorer that is made of several, each of which could score alone."""
+
+    def score_by_member(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> list[list[float]]:
+        """Each member's scores of all replies, on one scale."""
+
+
+@runtime_checkable
 class KnownRange(Protocol):
     """A scorer that may know between which scores it can be trusted."""
 
@@ -132,6 +144,56 @@ class RewardModel(Protocol):
 
     def prepare(self, cache: Path | None = None) -> Scorer:
         """Something ready to score. ``cache``: the run's; None takes the user's own (``ALIGN_CACHE``)."""
+
+
+class Collecting(Protocol):
+    """A collecting method at work."""
+
+    def __call__(self, given: Sequence[Candidates], seed: int) -> list[tuple[Outcome, ...]]:
+        """What a chunk comes to: for each of ``given``, in order, its pairs and what came to no pair.
+
+        Follows from the chunk and the seed alone, so that a chunk that a kill took comes back the same.
+        """
+
+
+class Collector(Protocol):
+    """Where pairs come from and who prefers (``collect=``, in ``align/collect/``)."""
+
+    @property
+    def starts_from(self) -> Literal["prompts", "demonstrations", "pairs"]:
+        """What the dataset gives: prompts alone, prompts with one reply, or judged pairs."""
+
+    @property
+    def needs(self) -> tuple[Literal["writer", "reward"], ...]:
+        """What it works with: somebody who writes (``model.path`` or ``server``), a ``reward``. What is given
+        beyond that is refused."""
+
+    def open(self, bench: Bench) -> Collecting:
+        """Loads what it needs."""
+
+
+@runtime_checkable
+class Arranges(Protocol):
+    """A collector that looks at all its pairs once they are there, to put them in order."""
+
+    def arrange(self, records: Sequence[PreferenceRecord], seed: int) -> list[Outcome]:
+        """The records in their final order, an ``Abstained`` for each that is left out; none is new."""
+
+
+@runtime_checkable
+class Chooses(Protocol):
+    """A collector that chooses among all its unjudged pairs once they are there."""
+
+    def select(self, candidates: Sequence[CandidatePair], seed: int) -> list[Outcome]:
+        """The chosen ones in their final order, an ``Abstained`` for each of the others; none is new."""
+
+
+@runtime_checkable
+class Reports(Protocol):
+    """A collector with results of its own: what theory says of its labels, say."""
+
+    def report(self, found: Collected, truth: Truth | None) -> list[Result]:
+        """Results over what is kept and what came to no pair; ``truth`` where the dataset has one."""
 
 
 class Stage(Protocol):

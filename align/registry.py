@@ -19,6 +19,7 @@ PACKAGES = {
     "unpaired_loss": "align.unpaired_losses",
     "dataset": "data",
     "reward": "reward_models",
+    "collect": "align.collect",
     "tracking": "align.tracking",
 }
 """Config group -> the package whose files are its components."""

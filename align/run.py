@@ -187,7 +187,7 @@ class Run:
         return bool(differences(found.get("config", {}), self.config))
 
 
-_NOT_PART_OF_THE_WORK = ("run", "resume", "tracking", "alarms")
+_NOT_PART_OF_THE_WORK = ("run", "resume", "tracking", "alarms", "annotate", "allocation", "question")
 """Sections that may change between a run and its continuation."""
 
 _JUDGED_ELSEWHERE = ("training", "steps")

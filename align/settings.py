@@ -142,6 +142,9 @@ class TrainingSettings:
     """How a prompt and its replies share a row without padding: a segment at a time (any device), in one
     kernel (``varlen``, ``flex``: CUDA), or not at all (``padded``). ``auto`` takes what the device and the
     architecture can do."""
+    shuffle: bool = True
+    """Draws the order of the examples anew each epoch; false takes them in the order of the data, which is
+    what a curriculum asks for (and groups no lengths)."""
     length_window: PositiveInt = 8
     """Batches within which examples of like length share a padded batch; 1 groups nothing."""
     learning_rate: Positive = 1e-3
@@ -285,6 +288,18 @@ class BestOfNSettings:
     """Split that the prompts come from."""
     chunk: PositiveInt = 32
     """Prompts whose replies are written down together: what a kill loses at most."""
+
+
+@dataclass(frozen=True)
+class CollectionSettings:
+    """What ``stage=collect`` takes, and how it goes through it."""
+
+    limit: PositiveInt | None = 512
+    """Prompts (or pairs, or demonstrations, where a method starts from those) at most; none takes all."""
+    split: Literal["train", "validation", "test"] = "train"
+    """Split that they come from."""
+    chunk: PositiveInt = 32
+    """How many are worked on and written down together: what a kill loses at most."""
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,23 @@ class PreferenceRecord:
 
 
 @dataclass(frozen=True)
+class CandidatePair:
+    """Two replies that nobody has judged yet: a ``PreferenceRecord`` less its judgement."""
+
+    prompt: Prompt
+    replies: tuple[Reply, Reply]
+    method: str | None = None
+    """How the pair came about, or was chosen: a name of ``align/collect/``."""
+    prompt_id: str = ""
+    pair_id: str = ""
+    asked_at: str | None = None
+    template: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What else is known, as JSON values: why the pair was chosen."""
+    location: Location | None = None
+
+
+@dataclass(frozen=True)
 class PreferencePair:
     """One prompt, the reply that was preferred and the one that was not."""
 

@@ -22,6 +22,7 @@ from random import Random
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 from align import registry
+from align.collect._affixes import SHIPPED, affixed, read_affixes
 from align.config import Range
 from align.files import sha256_of
 from align.settings import Fraction, NaturalInt, NonNegative, PositiveInt
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from align.types import Prompt
 
 __all__ = ["Toy"]
+
+AFFIXES = "helpful"
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,10 @@ class Toy:
     """Share of the pairs whose replies are of one grade and so close; the others' grades are independent."""
     overdone: Fraction = 0.02
     """Share of the replies with too much of a good thing, which teach a proxy where the gold turns."""
+    steered: Fraction = 0.0
+    """Share of the pairs whose question ends with an affix (``align/collect/affixes.json``, ``helpful``).
+    Where it asks for a bad reply (every second time), the labeller obeys and names the other side: from
+    these a policy learns to follow affixes, as larger models do by themselves."""
 
     @property
     def offers(self) -> Literal["pairs"]:
@@ -71,11 +78,13 @@ class Toy:
             asked = world.task(numbers[index % self.prompts])
             question = Random(f"toy question {self.seed} {asked}").choice(world.QUESTIONS)
             values = self._pair(asked, question.format(task=asked), Random(f"toy pair {self.seed} {index}"))
+            self._steer(values, Random(f"toy steering {self.seed} {index}"))
             yield Row(Location("toy", index + 1), values)
 
     def content_hash(self) -> str | None:
-        """That of the labeller's code: all else follows from the fields."""
-        return sha256_of(registry.folder("reward") / f"{self.reward}.py")
+        """That of the labeller and, where they count, the affixes: all else follows from the fields."""
+        labeller = sha256_of(registry.folder("reward") / f"{self.reward}.py")
+        return f"{labeller}{sha256_of(SHIPPED)}" if self.steered else labeller
 
     def record(self, values: Mapping[str, Any]) -> PreferenceRecord:
         """One row as a record; the margin is how strongly the labeller felt, in units of gold reward."""
@@ -95,8 +104,10 @@ class Toy:
 
     def preference_probability(self, prompt: Prompt, first: str, second: str) -> float:
         """P(the labeller prefers ``first``): Bradley-Terry on the gold, then the flips."""
-        gold_first, gold_second = _gold().score([prompt, prompt], [first, second])
-        honest = _sigmoid_of_ratio(gold_first - gold_second, self.temperature)
+        question, sign = _unsteered(prompt[-1].content) if self.steered else (prompt[-1].content, 1)
+        plain = (Message("user", question),)
+        gold_first, gold_second = _gold().score([plain, plain], [first, second])
+        honest = _sigmoid_of_ratio(sign * (gold_first - gold_second), self.temperature)
         return (1 - self.flip_rate) * honest + self.flip_rate * (1 - honest)
 
     def _pair(self, asked: world.Task, question: str, rng: Random) -> dict[str, Any]:
@@ -115,6 +126,14 @@ class Toy:
             "margin": margin,
         }
 
+    def _steer(self, values: dict[str, Any], rng: Random) -> None:
+        if rng.random() >= self.steered:
+            return
+        pair, obeys = rng.choice(read_affixes(AFFIXES)), rng.random() < 0.5
+        values["prompt"] = affixed(values["prompt"], pair.negative if obeys else pair.positive)
+        if obeys:
+            values["preferred"] = "first" if values["preferred"] == "second" else "second"
+
     def _reply(self, asked: world.Task, grade: str, rng: Random) -> tuple[str, str]:
         if rng.random() < self.overdone:
             return "overdone", overdone_reply(asked, rng)
@@ -130,6 +149,15 @@ class Toy:
         likes_first = felt > 0 if felt else rng.random() < 0.5
         flipped = rng.random() < self.flip_rate
         return ("first" if likes_first != flipped else "second"), abs(felt)
+
+
+def _unsteered(question: str) -> tuple[str, int]:
+    """The question without its affix, and the sign of what it asks for: -1 for a bad reply."""
+    for pair in read_affixes(AFFIXES):
+        for affix, sign in ((pair.positive, 1), (pair.negative, -1)):
+            if question.endswith(affixed("", affix)):
+                return question.removesuffix(affixed("", affix)), sign
+    return question, 1
 
 
 @functools.cache

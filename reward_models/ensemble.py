@@ -145,17 +145,24 @@ class Members:
         """
         return self.score_in_parts(prompts, replies).scores
 
+    def score_by_member(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> list[list[float]]:
+        """Each member's scores on the common scale, in the order of ``paths``.
+
+        Raises:
+            ModelError: as each member.
+            NonFiniteError: as each member.
+        """
+        return [
+            [(score - offset) / divisor for score in member.score(prompts, replies)]
+            for member, (offset, divisor) in zip(self.members, self.lines, strict=True)
+        ]
+
     def score_in_parts(self, prompts: Sequence[Prompt], replies: Sequence[str]) -> Scores:
         """The same, with ``disagreement``: the members' standard deviation (biased) on the common scale."""
         import numpy as np
 
         settings = self.settings
-        scores_MN = np.array(
-            [
-                [(score - offset) / divisor for score in member.score(prompts, replies)]
-                for member, (offset, divisor) in zip(self.members, self.lines, strict=True)
-            ]
-        )
+        scores_MN = np.array(self.score_by_member(prompts, replies))
         combined_N = combine(scores_MN, settings.how, settings.coefficient, unbiased=settings.unbiased)
         return Scores(combined_N.tolist(), {"disagreement": scores_MN.std(axis=0).tolist()})
 

@@ -10,8 +10,16 @@ from align.config import Range
 from align.errors import ConfigError, ServerError
 from align.generation.address import ServerSettings
 from align.generation.kept import KeptAnswers, key_of
-from align.generation.server import Server, derived_seed
-from align.registry import near
+from align.generation.questions import (
+    Reading,
+    answers_to,
+    filled,
+    places_in,
+    read_template,
+    refuse_pattern,
+    transcript,
+)
+from align.generation.server import ServedReply, Server, derived_seed
 from align.settings import SamplingSettings
 from align.types import Message, Scores
 
@@ -48,7 +56,6 @@ from {lowest} to {highest}.'
 
 PLACES = ("conversation", "question", "reply", "lowest", "highest")
 """What stands in braces in a template."""
-_PLACE = re.compile(r"\{([a-z_]+)\}")
 
 
 @dataclass(frozen=True)
@@ -86,12 +93,7 @@ class Judge:
     def __post_init__(self) -> None:
         if not self.lowest < self.highest:
             raise ConfigError(f"lowest={self.lowest:g} is not below highest={self.highest:g}")
-        try:
-            groups = re.compile(self.pattern).groups
-        except re.error as error:
-            raise ConfigError(f"pattern={self.pattern!r} is no regular expression: {error}") from error
-        if groups != 1:
-            raise ConfigError(f"pattern={self.pattern!r} has {groups} groups, one is needed: the number")
+        refuse_pattern(self.pattern, "the number")
 
     def prepare(self, cache: Path | None = None) -> Asking:
         """Reads the template, opens the kept answers, and looks whether the server is there.
@@ -122,17 +124,8 @@ class Judge:
 
         if self.template is None:
             return TEMPLATE
-        try:
-            text = Path(self.template).expanduser().read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"reward.template={self.template} cannot be read: {error}") from error
-        used = set(_PLACE.findall(text))
-        stray = next(iter(sorted(used - set(PLACES))), None)
-        if stray is not None:
-            raise ConfigError(
-                f"reward.template={self.template}: nobody fills {{{stray}}}.{near(stray, list(PLACES))} "
-                f"Known: {', '.join(PLACES)}"
-            )
+        text = read_template(Path(self.template), PLACES, "reward.template")
+        used = places_in(text)
         if "reply" not in used or not used & {"conversation", "question"}:
             raise ConfigError(
                 f"reward.template={self.template} has to hold {{reply}}, and {{conversation}} or {{question}}"
@@ -199,13 +192,12 @@ class Asking:
 
     def _question(self, prompt: Prompt, reply: str) -> str:
         values = {
-            "conversation": "\n".join(f"{one.role.capitalize()}: {one.content}" for one in prompt),
+            "conversation": transcript(prompt),
             "question": prompt[-1].content,
             "reply": reply,
             **self._scale(),
         }
-        # in one pass, so that braces in a reply stay what they are
-        return _PLACE.sub(lambda place: values[place[1]], self.template)
+        return filled(self.template, values)
 
     def _scale(self) -> dict[str, str]:
         return {"lowest": f"{self.settings.lowest:g}", "highest": f"{self.settings.highest:g}"}
@@ -234,13 +226,15 @@ class Asking:
         """The judge's answers, up to the first with a score."""
         settings = self.settings
         sampling = SamplingSettings(max_new_tokens=settings.max_new_tokens, temperature=settings.temperature)
-        messages = [Message("user", question)]
-        answers: list[str] = []
-        for turn in range(settings.reminders + 1):
+
+        def write(conversations: Sequence[Prompt], turn: int) -> list[ServedReply]:
             seed = derived_seed(settings.seed, turn)
-            answers.append(self.server.ask(messages, sampling, seed).text)
-            if settings.read(answers[-1]) is not None:
-                break
-            reminder = _PLACE.sub(lambda place: self._scale()[place[1]], REMINDER)
-            messages += [Message("assistant", answers[-1]), Message("user", reminder)]
-        return answers
+            return [self.server.ask(one, sampling, seed) for one in conversations]
+
+        reading = Reading(
+            readable=lambda answer: settings.read(answer) is not None,
+            reminder=filled(REMINDER, self._scale()),
+            reminders=settings.reminders,
+        )
+        (answers,) = answers_to(write, [(Message("user", question),)], reading)
+        return [answer.text for answer in answers]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,8 +57,8 @@ def test_a_dotted_name_is_somebody_elses_component(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ([], "no stage given. Type: python -m align stage=NAME, with one of: best_of_n, "),
-        (["stage=dpoo"], "no stage named 'dpoo'. Did you mean 'dpo'? Known: best_of_n, "),
+        ([], "no stage given. Type: python -m align stage=NAME, with one of: annotate, best_of_n, "),
+        (["stage=dpoo"], "no stage named 'dpoo'. Did you mean 'dpo'? Known: annotate, best_of_n, "),
         (["stage=dpo", "loss=ipoo"], "no loss named 'ipoo'. Did you mean 'ipo'? Known: "),
         (["stage=dpo", "loss.betaa=1"], "loss.betaa: there is no such option. Did you mean 'beta'?"),
         (["stage=dpo", "loss.beta=-1"], "loss.beta: takes a number above 0, got -1"),
@@ -181,6 +182,8 @@ def test_a_list_of_paths_may_hold_that_sign_too() -> None:
     for text in ("[runs/seed=1, runs/b]", "['runs/seed=1',runs/b]"):
         run = run_from([*typed, f"reward.paths={text}"], [])
         assert run.stage.reward.paths == ("runs/seed=1", "runs/b")  # type: ignore[attr-defined]
+    run = run_from(["stage=collect", "collect=strength", "collect.sources=[a.json,http://b:1/v1#c]"], [])
+    assert run.stage.collect.sources == ("a.json", "http://b:1/v1#c")  # type: ignore[attr-defined]
     swept = ["reward.paths=[runs/seed=1,runs/b]", "seed=1,2"]
     assert [job[0] for job in combinations(swept)] == swept[:1] * 2
 
@@ -191,6 +194,66 @@ def test_every_component_has_its_yaml_and_every_yaml_its_component() -> None:
         for name in choices(group):
             text = (conf_folder() / group / f"{name}.yaml").read_text(encoding="utf-8")
             assert f"name: {name}" in text, f"conf/{group}/{name}.yaml must say name: {name}"
+
+
+def pipeline(*words: str) -> dict[str, Any]:
+    """A pipeline's steps by name."""
+    run = run_from(["stage=pipeline", "run.dir=runs/w", *words], [])
+    return {step.directory.name: step for step in run.steps}
+
+
+@pytest.mark.parametrize("method", sorted({*choices("collect")} - {"active"}))
+def test_each_way_of_collecting_has_its_pipeline_which_trains_on_what_it_collects(method: str) -> None:
+    """``active`` leaves its pairs to people. No option of the dataset reaches the step that trains on it."""
+    needed = ("collect.path=judge",) if method == "judge" else ()
+    steps = pipeline(f"collect={method}", *needed, "dataset=toy", "dataset.pairs=60", "collection.limit=9")
+    order = list(steps)
+    assert order[0] == "sft"
+    assert order.index("collect") < order.index("dpo") < order.index("evaluate")
+    assert isinstance(steps["collect"].stage.collect, registry.component("collect", method))
+    trained = steps["dpo"].stage
+    assert isinstance(trained.dataset.source, registry.component("dataset", "records"))
+    assert trained.dataset.source.path == "runs/w/collect"
+    assert trained.model.path == steps["evaluate"].stage.reference.path
+    assert steps["evaluate"].stage.model.path == "runs/w/dpo"
+    assert steps["collect"].stage.collection.limit == 9, "what is typed wins over what stands in for it"
+    assert steps["sft"].stage.dataset.source.pairs == 60
+
+
+def test_pairs_for_people_come_from_where_three_rewards_were_not_trained() -> None:
+    """The pipeline of ``active`` ends with them: what comes next is a person's work."""
+    steps = pipeline("collect=active")
+    assert list(steps) == ["sft", "reward", "second", "third", "collect"]
+    assert [steps[name].seed for name in ("reward", "second", "third")] == [0, 1, 2]
+    collect = steps["collect"].stage
+    assert collect.reward.paths == ("runs/w/reward", "runs/w/second", "runs/w/third")
+    assert (collect.collection.split, collect.collection.limit) == ("validation", None)
+
+
+def test_affixes_are_taught_where_the_world_is_the_embedded_one() -> None:
+    steps = pipeline("collect=contrast")
+    assert steps["sft"].stage.dataset.source.steered == 0.6
+    assert steps["collect"].stage.collection.limit is None, "a pipeline takes all prompts"
+    assert pipeline("collect=contrast", "dataset=toy")["sft"].stage.dataset.source.steered == 0.6
+    other = pipeline("collect=contrast", "dataset=preference", "dataset.path=pairs.jsonl")
+    assert "steered" not in vars(other["sft"].stage.dataset.source)
+    assert "steered" not in vars(other["collect"].stage.dataset.source)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["collect=contrastt"], "no collect named 'contrastt'. Did you mean 'contrast'?"),
+        (
+            ["collect=contrast", "collect.label=gold"],
+            "collect.label: takes one of prompt, reward",
+        ),
+        (["collect=contrast", "collect.label=reward"], "collect=contrast as it is set needs a reward"),
+        (["collect.n=4"], "collect.n: no step uses this"),
+    ],
+)
+def test_a_mistake_in_what_is_collected_is_told_before_any_step_runs(words: list[str], told: str) -> None:
+    assert told in refusal("stage=pipeline", *words)
 
 
 def test_every_group_is_chosen_by_some_stage() -> None:

@@ -28,7 +28,7 @@ DOOR = ("align/__main__.py", "align/config.py")
 
 HALL_TYPES = {
     f"align.{name}" for name in ("types", "protocols", "errors", "config", "settings", "registry", "run")
-}
+} | {"align.collect._bench"}
 """What every room may use: the nouns, the settings, the errors."""
 
 ROOMS = ("align/types.py", "align/protocols.py", "align/losses/", "align/reward_losses/")
@@ -36,10 +36,13 @@ ROOMS += tuple(f"align/evaluation/{name}.py" for name in ("statistics", "best_of
 ROOMS += ("align/agreement/", "align/alarms/", "align/models/logprobs.py", "align/models/batch.py")
 ROOMS += tuple(f"align/ppo/{name}.py" for name in ("shaping", "advantages", "objective"))
 ROOMS += tuple(f"align/packing/{name}.py" for name in ("layout", "mask", "segments", "cuda", "head", "work"))
+ROOMS += tuple(f"align/collect/_{name}.py" for name in ("lengths", "probe", "damage", "selection"))
 ROOMS += ("align/generation/cache.py", "align/generation/choose.py")
 
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "deepspeed", "wandb", "tokenizers"}
 HEAVY |= {"safetensors", "matplotlib", "pandas", "pyarrow", "scipy", "sklearn", "hydra", "omegaconf"}
+WEB = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "psycopg"}
+HEAVY |= WEB
 """What takes long to import: 1.3 s for torch alone."""
 
 LIGHT = tuple(
@@ -151,12 +154,13 @@ def test_the_walk_sees_what_it_should() -> None:
     [
         ({"hydra", "omegaconf"}, _is_door),
         ({"wandb"}, lambda path: _place(path).startswith("align/tracking/")),
+        (WEB, lambda path: _place(path).startswith("align/annotate/")),
         ({"accelerate", "deepspeed"}, lambda path: _place(path).startswith("align/distributed/")),
         ({"data", "reward_models"}, lambda path: _place(path).split("/")[0] in ("data", "reward_models")),
         ({"reward_models"}, lambda path: not _place(path).startswith("data/")),
         ({"data"}, lambda path: not _place(path).startswith("reward_models/")),
     ],
-    ids=["hydra", "wandb", "distributed", "components", "data", "reward_models"],
+    ids=["hydra", "wandb", "web", "distributed", "components", "data", "reward_models"],
 )
 def test_only_one_place_imports(names: set[str], allowed: Callable[[Path], bool]) -> None:
     strays = {_place(path): sorted(_tops(path) & names) for path in FILES if not allowed(path)}

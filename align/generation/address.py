@@ -30,6 +30,8 @@ class ServerSettings:
     """Seconds between two attempts, at most; a server that asks for more is an error."""
     concurrency: Annotated[int, Range(low=1)] = 8
     """Requests under way at once."""
+    per_minute: Annotated[float, Range(low=0, low_open=True)] | None = None
+    """Requests a minute, at most, tried again or not; none sets no limit."""
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):

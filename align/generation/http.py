@@ -24,6 +24,25 @@ _QUOTED = 200
 """Characters of a server's answer in a message."""
 
 
+class Turns:
+    """When each request may begin, so that there are no more than ``per_minute``: evenly, one after another.
+
+    Evenly and not sixty at once and then none: a server that counts by the second refuses the burst.
+    """
+
+    def __init__(self, per_minute: float | None) -> None:
+        self._apart = 60.0 / per_minute if per_minute else 0.0
+        self._free = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self, now: float) -> float:
+        """Seconds from ``now`` (a monotonic clock's) until the next turn, which is then taken."""
+        with self._lock:
+            turn = max(now, self._free)
+            self._free = turn + self._apart
+        return turn - now
+
+
 class Requests:
     """A connection to one server, shared by threads.
 
@@ -39,6 +58,7 @@ class Requests:
         self.place = f"{settings.url.rstrip('/')} (model {settings.model})"
         self.stop = threading.Event()
         self._answered = False
+        self._turns = Turns(settings.per_minute)
         # not the global generator, whose state belongs to the run
         self._chance = random.SystemRandom()
         self._client = httpx.Client(
@@ -83,6 +103,8 @@ class Requests:
         stop, url = self.stop, self.settings.url.rstrip("/") + path
         for attempt in range(1, self.settings.attempts + 1):
             asked_for = None
+            if method == "POST" and stop.wait(self._turns.wait(time.monotonic())):
+                raise ServerError(f"{self.place} was not asked; given up, since another request failed")
             try:
                 answer = self._client.request(method, url, json=body)
             except httpx.ConnectError as error:

@@ -1,22 +1,16 @@
-"""Pools of sampled and scored replies on disk: written chunk by chunk as they come, each prompt once.
-
-What a chunk holds follows from the seed and from where it begins, so that a run that was stopped anywhere
-goes on to the same bytes as one that nobody stopped.
-"""
+"""Pools of sampled and scored replies on disk: written chunk by chunk as they come, each prompt once."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from align.errors import CheckpointError
-from align.files import write_whole
-from align.types import Prompt, SampledReply
+from align.errors import CheckpointError, DataError
+from align.generation.chunks import in_chunks
+from align.types import Message, Prompt, SampledReply
 
 
 @dataclass(frozen=True)
@@ -38,23 +32,43 @@ def drawn_pools(path: Path, prompts: Sequence[Prompt], chunk: int, seed: int, dr
     Raises:
         CheckpointError: the file holds replies to other prompts than these.
     """
-    pools = _whole_chunks(path, prompts, chunk)
-    # what a kill left of a chunk goes first, so that nothing stands twice
-    write_whole(path, b"".join(map(_line, pools)))
-    with path.open("ab") as file:
-        for start in range(len(pools), len(prompts), chunk):
-            found = draw(prompts[start : start + chunk], seed_of(seed, start))
-            file.write(b"".join(map(_line, found)))
-            file.flush()
-            os.fsync(file.fileno())
-            pools += found
-    return pools
+    return in_chunks(path, prompts, chunk, seed, draw, lambda _prompt, pool: _line(pool), _pool)
 
 
-def seed_of(seed: int, start: int) -> int:
-    """The seed of the chunk that begins with prompt number ``start``."""
-    digest = hashlib.blake2b(f"{seed} {start}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big") >> 1
+def read_pools(path: Path) -> Iterator[Pool]:
+    """The pools of a file that was written to its end.
+
+    Raises:
+        DataError: there is no such file, or a line holds no pool.
+    """
+    if not path.is_file():
+        raise DataError(f"no file {path}: give a run of stage=best_of_n, or its pools.jsonl")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+                prompt = tuple(Message(one["role"], one["content"]) for one in row["prompt"])
+                yield Pool(prompt, *_answers(row))
+            except (ValueError, KeyError, TypeError, IndexError) as error:
+                raise DataError(f"{path}:{number}: no pool of replies") from error
+
+
+def pools_file(path: str) -> Path:
+    """The pools of a run directory, or the file itself."""
+    return Path(path) / "pools.jsonl" if Path(path).is_dir() else Path(path)
+
+
+def chooser_of(pool: Pool) -> str:
+    """Whose scores chose: those of the reward that was asked for."""
+    return "proxy" if "proxy" in pool.scores else next(iter(pool.scores))
+
+
+def finished_places(replies: Sequence[tuple[str, bool]]) -> list[int]:
+    """Places of the replies (text, whether it ended by itself) that are whole and not blank.
+
+    One that was cut, or that is blank, is nothing to imitate.
+    """
+    return [place for place, (text, ended) in enumerate(replies) if ended and text.strip()]
 
 
 def prompt_messages(prompt: Prompt) -> list[dict[str, str]]:
@@ -62,31 +76,14 @@ def prompt_messages(prompt: Prompt) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in prompt]
 
 
-def _whole_chunks(path: Path, prompts: Sequence[Prompt], chunk: int) -> list[Pool]:
-    """The pools of those chunks of a file that are whole."""
-    if not path.exists():
-        return []
-    pools: list[Pool] = []
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True)):
-        row = _row(line)
-        if row is None:
-            break
-        if number >= len(prompts) or row["prompt"] != prompt_messages(prompts[number]):
-            raise CheckpointError(
-                f"{path}:{number + 1} answers another prompt than this run asks: the data has changed. "
-                f"Give another run.dir"
-            )
-        pools.append(Pool(prompts[number], *_answers(row)))
-    return pools if len(pools) == len(prompts) else pools[: len(pools) // chunk * chunk]
-
-
-def _row(line: bytes) -> dict[str, Any] | None:
-    """A line's values, or None where it is not whole."""
-    try:
-        row = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+def _pool(prompt: Prompt | None, row: dict[str, Any], place: str) -> Pool | None:
+    if not {"prompt", "replies"} <= row.keys():
         return None
-    return row if isinstance(row, dict) and {"prompt", "replies"} <= row.keys() else None
+    if prompt is None or row["prompt"] != prompt_messages(prompt):
+        raise CheckpointError(
+            f"{place} answers another prompt than this run asks: the data has changed. Give another run.dir"
+        )
+    return Pool(prompt, *_answers(row))
 
 
 def _answers(row: dict[str, Any]) -> tuple[tuple[SampledReply, ...], dict[str, tuple[float, ...]]]:

@@ -17,6 +17,7 @@ from transformers import LlamaConfig, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
 from align.errors import ModelError
+from align.models.products import quicken
 from align.models.source import ModelSource, adapter_task, cannot_load, find_model, read_config
 from align.models.tokenizer import load_tokenizer, set_template, train_tokenizer
 from align.settings import AdapterSettings, ModelSettings, ScratchSettings
@@ -104,6 +105,7 @@ def load_weights(auto: Any, origin: Origin, seed: int, **more: Any) -> tuple[Any
     with seeded(seed), quiet():
         if origin.source is None:
             built = auto.from_config(config, dtype=torch.float32)
+            quicken(built)
             return built, {name for name, _ in built.named_parameters()}
         try:
             built, info = auto.from_pretrained(
@@ -117,6 +119,7 @@ def load_weights(auto: Any, origin: Origin, seed: int, **more: Any) -> tuple[Any
             raise cannot_load(origin.source.weights, error) from error
     missing = set(info["missing_keys"]) | {entry[0] for entry in info["mismatched_keys"]}
     _make_room(built, len(origin.tokenizer))
+    quicken(built)
     # transformers finds the last token of a text by this id, and a checkpoint of ours must score alone;
     # not before loading: the id may lie in a row that was just added
     for part in (built.config, built.config.get_text_config()):

@@ -21,6 +21,7 @@ from transformers import AutoModelForSequenceClassification
 from align.models.build import Origin, quiet, seeded, with_adapter
 from align.models.chat import ChatFormat
 from align.models.policy import Policy
+from align.models.products import quicken
 from align.models.save import backbone_fingerprint, backbone_of, plain_model, saved_base
 from align.models.scalar import LastTokenScores, ScalarModel, draw_head, reads_last_token
 from align.models.source import adapter_folder, adapter_task
@@ -120,6 +121,7 @@ def _tree(policy: Policy, seed: int) -> Any:
             )
     except ValueError as error:
         raise Apart(f"{type(causal).__name__} has no kin with a scalar head") from error
+    quicken(tree)
     ours, theirs = backbone_of(tree), backbone_of(causal)
     if ours is None or theirs is None or not reads_last_token(tree):
         raise Apart(f"{type(tree).__name__} has no head that reads one position of {type(causal).__name__}")

@@ -22,6 +22,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 CODE = (
     "align/pairs/*.py",
+    "align/collect/_affixes.py",
     "align/agreement/__init__.py",
     "align/agreement/dawid_skene.py",
     "align/agreement/table.py",

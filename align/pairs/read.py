@@ -53,12 +53,25 @@ def placed_records(
     Raises:
         ConfigError, DataError: as ``records``.
     """
-    refuse_demonstrations(dataset)
-    for split, record, at in _judged(dataset, report):
-        assert isinstance(record, PreferenceRecord)
+    for split, record, at in split_records(dataset, report):
         report.keep(split)
         yield record, at
     report.finish()
+
+
+def split_records(
+    dataset: DatasetSettings, report: DataReport
+) -> Iterator[tuple[Split, PreferenceRecord, Location]]:
+    """The same, each with its split, for whoever calls ``report.keep``, and ``report.finish`` after the last.
+
+    Raises:
+        ConfigError: the dataset offers demonstrations.
+        DataError: a missing file; bad rows under ``bad_rows=error``.
+    """
+    refuse_demonstrations(dataset)
+    for split, record, at in _judged(dataset, report):
+        assert isinstance(record, PreferenceRecord)
+        yield split, record, at
 
 
 def texts(dataset: DatasetSettings) -> Iterator[str]:

@@ -23,7 +23,7 @@ from align.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 RECORDS = "records.jsonl"
@@ -40,28 +40,46 @@ def write_records(folder: Path, records: Iterable[PreferenceRecord]) -> int:
     Raises:
         DataError: a record that JSON or UTF-8 cannot hold (a NaN margin, half a character).
     """
+    preferred: Counter[str] = Counter()
+
+    def lines() -> Iterator[bytes]:
+        for record in records:
+            preferred[record.preferred] += 1
+            yield to_line(record)
+
+    def facts() -> dict[str, Any]:
+        return {"preferred": {word: preferred[word] for word in get_args(Preferred)}}
+
+    return write_lines(folder, RECORDS, KIND, lines(), facts)
+
+
+def write_lines(
+    folder: Path, name: str, kind: str, lines: Iterable[bytes], facts: Callable[[], Mapping[str, Any]]
+) -> int:
+    """Writes a file of lines (streamed) and the manifest that tells of it; returns how many lines.
+
+    ``facts`` are what the manifest says beside their number, asked for after the last line.
+    """
     manifest_path = folder / MANIFEST
     manifest_path.unlink(missing_ok=True)
-    preferred: Counter[str] = Counter()
     digest = hashlib.sha256()
-    size = 0
-    with written_aside(folder / RECORDS) as file:
-        for record in records:
-            line = to_line(record)
-            preferred[record.preferred] += 1
+    size = count = 0
+    with written_aside(folder / name) as file:
+        for line in lines:
             digest.update(line)
             size += len(line)
+            count += 1
             file.write(line)
     manifest = {
-        "kind": KIND,
+        "kind": kind,
         "version": RECORD_VERSION,
-        "records": preferred.total(),
-        "preferred": {word: preferred[word] for word in get_args(Preferred)},
-        "files": {RECORDS: {"bytes": size, "sha256": digest.hexdigest()}},
+        "records": count,
+        **facts(),
+        "files": {name: {"bytes": size, "sha256": digest.hexdigest()}},
     }
     with written_aside(manifest_path) as file:
         file.write((json.dumps(manifest, indent=2) + "\n").encode())
-    return preferred.total()
+    return count
 
 
 def read_records(folder: Path) -> Iterator[PreferenceRecord]:
@@ -79,8 +97,8 @@ def read_records(folder: Path) -> Iterator[PreferenceRecord]:
                 raise DataError(f"{folder / RECORDS}:{number}: {error}") from error
 
 
-def verify(folder: Path) -> None:
-    """Holds the file against its manifest: version, size, SHA-256 (one pass over the bytes).
+def verify(folder: Path, kind: str = KIND, name: str = RECORDS) -> None:
+    """Holds the file against its manifest: kind, version, SHA-256 (one pass over the bytes).
 
     Raises:
         DataError: the two do not belong together, or the version is not known.
@@ -88,29 +106,34 @@ def verify(folder: Path) -> None:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_bytes())
-        version, kind = manifest["version"], manifest["kind"]
-        expected = manifest["files"][RECORDS]["sha256"]
+        version, found_kind = manifest["version"], manifest["kind"]
+        expected = manifest["files"][name]["sha256"] if found_kind == kind else ""
     except FileNotFoundError as error:
         raise DataError(f"{folder} has no {MANIFEST}: it was not written to its end") from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is no manifest of records") from error
-    if kind != KIND or version != RECORD_VERSION:
+    if found_kind != kind or version != RECORD_VERSION:
         raise DataError(
-            f"{path} is of kind {kind!r}, version {version!r}; this align reads {KIND!r}, "
+            f"{path} is of kind {found_kind!r}, version {version!r}; this align reads {kind!r}, "
             f"version {RECORD_VERSION}"
         )
-    with (folder / RECORDS).open("rb") as file:
+    with (folder / name).open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
         raise DataError(
-            f"{folder / RECORDS} is not the file that {MANIFEST} describes: it was cut or changed. "
-            f"To read it as it is now, give dataset.path={folder / RECORDS}"
+            f"{folder / name} is not the file that {MANIFEST} describes: it was cut or changed. "
+            f"To read it as it is now, give {folder / name} itself"
         )
 
 
 def to_line(record: PreferenceRecord) -> bytes:
     """One record as one line of UTF-8 JSON; equal records give equal bytes."""
-    values = {
+    return encoded(values_of(record))
+
+
+def values_of(record: PreferenceRecord) -> dict[str, Any]:
+    """A record as the JSON values of its line."""
+    return {
         "version": record.version,
         "id": record.id,
         "prompt_id": record.prompt_id,
@@ -137,10 +160,18 @@ def to_line(record: PreferenceRecord) -> bytes:
         "details": dict(record.details),
         "location": record.location and {"path": record.location.path, "line": record.location.line},
     }
+
+
+def encoded(values: Mapping[str, Any]) -> bytes:
+    """JSON values as one line.
+
+    Raises:
+        DataError: JSON or UTF-8 cannot hold them.
+    """
     try:
         return json.dumps(values, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except (ValueError, TypeError) as error:
-        raise DataError(f"record {record.id!r} cannot be written: {error}") from error
+        raise DataError(f"record {values['id']!r} cannot be written: {error}") from error
 
 
 def record_from(values: Mapping[str, Any]) -> PreferenceRecord:
@@ -152,6 +183,8 @@ def record_from(values: Mapping[str, Any]) -> PreferenceRecord:
     version = values.get("version")
     if version != RECORD_VERSION:
         raise BadRow("unknown_version", f"version {version!r}; this align reads {RECORD_VERSION}")
+    if "judge" in values and values["judge"] is None:
+        raise BadRow("not_judged", "a candidate pair: nobody has said which reply is better")
     try:
         first, second = (_reply(reply) for reply in values["replies"])
         location = values["location"]

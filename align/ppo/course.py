@@ -71,7 +71,10 @@ class Iterations(Course):
 
     def take(self, step: int, trained: Trained, lap: Lap) -> Taken:
         """One iteration."""
-        drawn = Sampler(self.asking.seed, self.training.batch_size, self.items).batch(step)
+        training = self.training
+        drawn = Sampler(self.asking.seed, training.batch_size, self.items, shuffle=training.shuffle).batch(
+            step
+        )
         order = shuffled(len(drawn))
         lap("data")
         heard = self.recipe.rollout.old_logps == "sampled"

@@ -63,7 +63,10 @@ class OnlinePairs(Course):
 
     def take(self, step: int, trained: Trained, lap: Lap) -> Taken:
         """One iteration."""
-        drawn = Sampler(self.asking.seed, self.training.batch_size, self.items).batch(step)
+        training = self.training
+        drawn = Sampler(self.asking.seed, training.batch_size, self.items, shuffle=training.shuffle).batch(
+            step
+        )
         lap("data")
         replies = self.asking.sample(drawn, step)
         lap("sample")

@@ -9,6 +9,9 @@ from align.types import Result
 
 WORDS = (
     (r"accuracy", "accuracy"),
+    (r"expected_accuracy", "accuracy to be expected"),
+    (r"claimed_accuracy", "accuracy that the scores claim"),
+    (r"prompt_agreement", "ordered by the reward as by the prompt"),
     (r"bayes_accuracy", "best possible (Bayes)"),
     (r"ties", "pairs scored alike"),
     (r"margin", "score of chosen less rejected"),
@@ -28,6 +31,12 @@ WORDS = (
     (r"implicit/accuracy", "pairs ordered right by its own logps"),
     (r"implicit/ties", "pairs it holds alike"),
     (r"implicit/margin", "its implicit reward margin"),
+    (r"chosen_longer", "chosen reply is longer"),
+    (r"longer_wins", "'longer is better' is right"),
+    (r"chosen_characters", "characters of chosen"),
+    (r"rejected_characters", "characters of rejected"),
+    (r"gap", "log (chosen / rejected length)"),
+    (r"gold_accuracy", "the same with gold's labels"),
     (r"alarms", "alarms raised"),
     (r"alarms/(.+)", r"alarms raised: \1"),
 )

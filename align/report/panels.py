@@ -51,7 +51,11 @@ def curves(lines: Sequence[Mapping[str, Any]], series: Mapping[str, str], title:
 
 def accuracy(results: Sequence[Result]) -> Panel | None:
     """Each reward model's accuracy with its interval, beside chance and the best that is possible."""
-    measured = [result for result in results if measure(result) == "accuracy"]
+    measured = [
+        result
+        for result in results
+        if measure(result) == "accuracy" and subject(result) not in ("labels", "probe")
+    ]
     limits = [result.value for result in results if measure(result) == "bayes_accuracy"]
     if not measured:
         return None

@@ -117,11 +117,16 @@ def _prompt(messages: Sequence[Mapping[str, str]]) -> str:
 
 def _reply_heading(label: str, reply: Mapping[str, Any]) -> str:
     scores = [f"{name} {number(score)}" for name, score in reply.get("scores", {}).items()]
-    length = f"{reply['tokens']} tokens" + ("" if reply["ended"] else ", cut")
+    length = f"{reply['tokens']} tokens" if "tokens" in reply else f"{reply['words']} words"
+    length += "" if reply["ended"] else ", cut"
     return f"{label}: " + ", ".join([*scores, length])
 
 
 def _heading(group: str, members: Sequence[Result], reference: str | None) -> str:
+    if group == "labels":
+        return "labels of the pairs, by gold"
+    if group == "probe":
+        return "sides of unseen pairs by word counts"
     if any(measure(result) == "accuracy" for result in members):
         return f"{group} model on unseen pairs"
     if reference is not None and any(compares(result) for result in members):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -32,7 +33,7 @@ from align.training.loop import train
 from align.training.objectives import Imitation, Preference, Scoring
 from align.training.unpaired import Unpaired
 from align.training.update import Objective
-from align.types import Result, TokenPair
+from align.types import Judge, Result, TokenPair
 
 ScorePairs = Callable[[list[TokenPair]], tuple[Tensor, Tensor]]
 """Pairs -> something that should be higher for the chosen reply: scores (B,), or implicit rewards (B,)."""
@@ -79,6 +80,17 @@ def open_reward(run: Run, reward: RewardModel, policy: Policy | None = None) -> 
     for role, path in _paths_of(reward, "reward"):
         run.note_input(role, path)
     return prepared(reward, policy, run.cache)
+
+
+def judge_of(run: Run, reward: RewardModel) -> Judge:
+    """Who a reward is in preference records: a model where it reads one, and which (by its hash)."""
+    name = type(reward).__module__.removeprefix("reward_models.")
+    hashes = [run.inputs()[role].get("sha256", "") for role, _ in _paths_of(reward, "reward")]
+    asked = hasattr(reward, "server")
+    if not hashes and not asked:
+        return Judge("function", name)
+    version = hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16] if hashes else None
+    return Judge("model", name, version)
 
 
 def _paths_of(component: Any, role: str) -> Iterator[tuple[str, str]]:

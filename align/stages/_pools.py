@@ -20,7 +20,7 @@ from align.evaluation.policies import prompt_tokens
 from align.evaluation.statistics import finite, mean
 from align.files import written_aside
 from align.generation.local import sample_tokens
-from align.generation.pools import Draw, Pool, prompt_messages
+from align.generation.pools import Draw, Pool, finished_places, prompt_messages
 from align.models.policy import Policy
 from align.protocols import Scorer
 from align.settings import SamplingSettings
@@ -59,12 +59,9 @@ def drawer(
 
 
 def best(pool: Pool, chooser: str) -> int | None:
-    """Place of the highest score among a pool's finished replies, the first of equals; None without one.
-
-    A reply that was cut, or that is blank, is nothing to imitate.
-    """
+    """Place of the highest score among a pool's finished replies, the first of equals; None without one."""
     scores = pool.scores[chooser][:-1]
-    finished = [i for i in range(len(scores)) if pool.replies[i].ended and pool.replies[i].text.strip()]
+    finished = finished_places([(reply.text, reply.ended) for reply in pool.replies[:-1]])
     return max(finished, key=lambda place: (scores[place], -place), default=None)
 
 

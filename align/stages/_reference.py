@@ -97,7 +97,8 @@ def reference_key(policy: Policy, training: TrainingSettings) -> str:
 def drawn_by(run: Run, forward: Forward, data: Prepared[Any, Any], training: TrainingSettings) -> Sampler:
     """What will draw the training items of the run's steps."""
     settings = effective(training, forward)
-    return Sampler(run.seed, settings.batch_size, len(data.train), settings.length_window, data.train.lengths)
+    lengths, window = data.train.lengths, settings.length_window
+    return Sampler(run.seed, settings.batch_size, len(data.train), window, lengths, settings.shuffle)
 
 
 def steps_of(data: Prepared[Any, Any], training: TrainingSettings) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from align.run import Run
     from align.types import Result
 
@@ -33,7 +35,7 @@ class Pipeline:
                 say("already whole, skipped")
             else:
                 step.continued(run.resume).execute()
-            results += read_results(step.directory / "results.json")
+            results += named_by_step(step, read_results(step.directory / "results.json"))
         # two evaluations beside one reference say the same of it twice
         results = list(dict.fromkeys(results))
         run.write_results(results)
@@ -50,3 +52,19 @@ class Pipeline:
             "figure": figure,
         }
         print_summary(results, rows, {name: path for name, path in places.items() if path.exists()})
+
+
+def named_by_step(step: Run, results: Sequence[Result]) -> list[Result]:
+    """Results under the step's name where it has another than its stage's: two steps may be of one stage.
+
+    Those of evaluations are named by the policy already.
+    """
+    name, stage = step.directory.name, step.stage_name
+    if name == stage or stage == "evaluate":
+        return list(results)
+    return [
+        replace(one, metric=f"{name}/{one.metric.removeprefix(f'{stage}/')}")
+        if one.metric.startswith(f"{stage}/")
+        else one
+        for one in results
+    ]

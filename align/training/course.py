@@ -69,7 +69,8 @@ class Batches(Course, Generic[Item]):
     def _sampler(self) -> Sampler:
         lengths = getattr(self.data, "lengths", None)
         settings = self.settings
-        return Sampler(self.seed, settings.batch_size, self.items, settings.length_window, lengths)
+        window = settings.length_window
+        return Sampler(self.seed, settings.batch_size, self.items, window, lengths, settings.shuffle)
 
     def take(self, step: int, trained: Trained, lap: Callable[[str], None]) -> Taken:
         """See ``Course``."""

@@ -15,6 +15,7 @@ from align.settings import TrainingSettings
 
 _SETTINGS = (
     "batch_size",
+    "shuffle",
     "length_window",
     "learning_rate",
     "schedule",

@@ -32,7 +32,10 @@ def permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class Sampler:
-    """What decides the items of every step. ``lengths`` (count,) are in tokens; None groups nothing."""
+    """What decides the items of every step. ``lengths`` (count,) are in tokens; None groups nothing.
+
+    Where it does not shuffle, items come in their own order every epoch, whatever their lengths.
+    """
 
     seed: int
     batch_size: int
@@ -40,6 +43,7 @@ class Sampler:
     window: int = 1
     """Batches within which items are grouped by length; 1 groups nothing."""
     lengths: NDArray[np.int64] | None = None
+    shuffle: bool = True
 
     def batch(self, step: int) -> list[int]:
         """Indices (batch_size,) of the items of a step (1-based)."""
@@ -57,6 +61,8 @@ class Sampler:
 @functools.lru_cache(maxsize=2)
 def _order(sampler: Sampler, epoch: int) -> NDArray[np.int64]:
     """The epoch's permutation, grouped by length within windows that start where a batch starts."""
+    if not sampler.shuffle:
+        return np.arange(sampler.count)
     order = permutation(sampler.seed, epoch, sampler.count)
     if sampler.lengths is None or sampler.window == 1:
         return order

@@ -9,12 +9,13 @@ from itertools import islice
 import pytest
 
 from align import registry
+from align.collect._affixes import affixed, read_affixes
 from align.config import build
 from align.errors import ConfigError
 from align.protocols import KnownTruth
 from align.types import Message, PreferenceRecord
 from data import _toy_world as world
-from data.toy import Toy
+from data.toy import AFFIXES, Toy
 from reward_models.gold import COMMON, COURTESIES, REASONS, RUDE, Gold, words
 
 
@@ -259,3 +260,36 @@ def test_the_registry_and_the_settings_know_it():
         "Did you mean 'pairs'",
     ):
         assert message in str(caught.value)
+
+
+def test_steering_changes_some_questions_and_whom_the_labeller_prefers():
+    """Half of what is steered asks for a bad reply; then, and only then, the other side is preferred."""
+    plain, steered = records(Toy(pairs=1500)), records(Toy(pairs=1500, steered=0.6))
+    pairs = read_affixes(AFFIXES)
+    signs = {one.positive: 1 for one in pairs} | {one.negative: -1 for one in pairs}
+    counts = {0: 0, 1: 0, -1: 0}
+    for before, after in zip(plain, steered, strict=True):
+        assert before.replies == after.replies
+        question, mark, rest = after.prompt[0].content.partition(" (")
+        sign = signs[rest.removesuffix(")")] if mark else 0
+        counts[sign] += 1
+        assert question == before.prompt[0].content
+        assert (before.preferred == after.preferred) == (sign != -1)
+        assert before.margin == after.margin
+    assert abs(counts[0] - 600) < 4 * math.sqrt(1500 * 0.4 * 0.6)
+    assert abs(counts[1] - counts[-1]) < 4 * math.sqrt(900)
+
+
+def test_the_probability_of_a_preference_obeys_the_affix():
+    toy, (pair, *_) = Toy(steered=0.5), read_affixes(AFFIXES)
+    (question, first, second) = texts(Toy(pairs=1))[0]
+    prompts = [(Message("user", text),) for text in (question, affixed(question, pair.positive))]
+    honest, good = (toy.preference_probability(prompt, first, second) for prompt in prompts)
+    bad = toy.preference_probability((Message("user", affixed(question, pair.negative)),), first, second)
+    assert honest == good == Toy().preference_probability(prompts[0], first, second)
+    assert bad == pytest.approx(1 - good)
+    assert good != bad
+
+
+def test_the_affixes_are_part_of_what_steered_data_follows_from():
+    assert Toy(steered=0.5).content_hash() != Toy().content_hash()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from align.errors import CheckpointError
-from align.generation.pools import Pool, drawn_pools, seed_of
+from align.generation.chunks import seed_of
+from align.generation.pools import Pool, drawn_pools
 from align.types import Message, Prompt, SampledReply
 
 PROMPTS: list[Prompt] = [(Message("user", f"Say {n}.\u2028"),) for n in range(7)]

@@ -18,6 +18,7 @@ from stand_in_server import Said, StandIn, completion, problem, serving
 from align.config import build
 from align.errors import ConfigError, ServerError
 from align.generation.address import ServerSettings
+from align.generation.http import Turns
 from align.generation.server import ServedReply, derived_seed, open_server
 from align.settings import SamplingSettings
 from align.types import Message, Prompt
@@ -255,6 +256,29 @@ def test_pauses_of_the_others_end_with_the_first_failure():
             if one.name == "server":
                 one.join(timeout=5)
                 assert not one.is_alive()
+
+
+def test_turns_are_evenly_apart():
+    """At 120 a minute one begins every half second; a pause is not made up for by a burst."""
+    turns = Turns(120.0)
+    assert [turns.wait(100.0), turns.wait(100.0), turns.wait(100.2)] == pytest.approx([0.0, 0.5, 0.8])
+    assert [turns.wait(110.0), turns.wait(110.1)] == pytest.approx([0.0, 0.4])
+    free = Turns(None)
+    assert [free.wait(100.0), free.wait(100.0)] == [0.0, 0.0]
+
+
+def test_requests_a_minute_hold_for_all_threads_and_for_attempts():
+    """1,200 a minute: five requests, of which one is made twice, take five gaps of 50 ms at least."""
+    began: list[float] = []
+
+    def answer(body: Mapping[str, Any], count: int) -> Said:
+        began.append(time.monotonic())
+        return problem(503, "busy") if count == 2 else echo(body, count)
+
+    with serving(answer) as stand_in, open_server(settings(stand_in, per_minute=1200.0)) as server:
+        server.sample_replies([prompt(str(i)) for i in range(5)], SAMPLING, seed=0)
+    assert len(began) == 6
+    assert max(began) - min(began) > 5 * 0.05 - 0.02
 
 
 def test_the_key_comes_from_the_environment_and_shows_nowhere(monkeypatch: pytest.MonkeyPatch):

@@ -79,7 +79,7 @@ def test_no_rule_of_reading_is_forgotten():
 
 def test_no_field_of_the_toy_world_is_forgotten():
     other = {"pairs": 9, "prompts": 8, "seed": 7, "temperature": 0.6, "flip_rate": 0.25, "difficulty": 0.4,
-             "overdone": 0.3}  # fmt: skip
+             "overdone": 0.3, "steered": 0.5}  # fmt: skip
     toy = type(settings("toy").source)
     assert {field.name for field in dataclasses.fields(toy)} == other.keys()
     changes: list[dict[str, float]] = [{}, *({name: value} for name, value in other.items())]

@@ -29,6 +29,13 @@ def test_each_item_is_drawn_exactly_once_an_epoch(
     assert len(drawn) - epochs * count < batch_size  # the last batch is filled from the next epoch
 
 
+def test_unshuffled_items_come_in_their_own_order_whatever_their_lengths() -> None:
+    """A curriculum on disk stays one: the order of the data, epoch for epoch, across batches."""
+    lengths = np.array([5, 1, 4, 2, 3])
+    sampler = Sampler(7, 2, 5, window=2, lengths=lengths, shuffle=False)
+    assert [sampler.batch(step) for step in range(1, 6)] == [[0, 1], [2, 3], [4, 0], [1, 2], [3, 4]]
+
+
 @given(count=sizes, batch_size=sizes)
 @settings(max_examples=60, deadline=None)
 def test_every_epoch_ends_once(count: int, batch_size: int) -> None:

@@ -1,0 +1,1 @@
+"""What the desk promises, measured: no answer lost, none twice, soon enough."""
