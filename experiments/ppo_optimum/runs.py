@@ -33,6 +33,8 @@ class Method:
     words: tuple[str, ...]
     unit: float = 1.0
     """What the rewards are divided by before the stage sees them, and so beta, too."""
+    iterations: int | None = None
+    """None for as many as the task says."""
 
 
 COMMON = (
@@ -44,7 +46,6 @@ COMMON = (
     "model=hf",
     "model.max_length=16",
     "sampling.batch_size=1024",
-    "training.max_steps=200",
     "training.learning_rate=0.001",
     "training.schedule=cosine",
     "training.warmup_steps=0",
@@ -73,10 +74,10 @@ METHODS = (
             "online.labels=bradley_terry",
             "online.label_temperature=0.5",
             "training.batch_size=2048",
-            "training.max_steps=300",
             "training.learning_rate=0.002",
         ),
         unit=0.5,
+        iterations=300,
     ),
 )
 
@@ -145,6 +146,7 @@ def reached(task: Task, method: Method, seed: int, work: Path, *more: str) -> Re
         f"sampling.max_new_tokens={task.length}",
         f"{method.price}={task.beta / method.unit}",
         f"seed={seed}",
+        f"training.max_steps={method.iterations or task.iterations}",
         "resume=true",
     ]
     code = main([*words, *(word for word in COMMON if not retyped(word, method)), *method.words, *more])

@@ -39,11 +39,13 @@ class Task:
     length: int
     beta: float
     """Price of a nat of KL, in rewards."""
+    iterations: int
+    """Of PPO and RLOO."""
     hidden: int = 64
 
 
-ONE_TOKEN = Task("one token, 40 answers", tokens=40, length=1, beta=0.5)
-SHORT = Task("up to 3 tokens, 6 of a kind", tokens=6, length=3, beta=1.0)
+ONE_TOKEN = Task("one token, 40 answers", tokens=40, length=1, beta=0.5, iterations=100)
+SHORT = Task("up to 3 tokens, 6 of a kind", tokens=6, length=3, beta=1.0, iterations=300)
 
 
 def reward(prompt: Prompt, reply: str) -> float:

@@ -21,7 +21,7 @@ from experiments.ppo_optimum.task import (
     write_policy,
 )
 
-COIN = Task("a coin", tokens=2, length=1, beta=0.5)
+COIN = Task("a coin", tokens=2, length=1, beta=0.5, iterations=1)
 
 
 def test_the_distance_of_a_coin_by_hand() -> None:
