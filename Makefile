@@ -44,7 +44,7 @@ test: $(STAMP) ## all tests but the long ones
 
 test-slow: $(STAMP) ## the long tests: kills, whole pipelines
 	@echo "== long tests =="
-	$(BIN)/pytest $(XDIST) -q -m slow
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -q -m slow
 
 trl-ppo: $(STAMP) ## put trl 1.12.0, the last with PPO, beside .venv for experiments/speed
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .trl-1.12 trl==1.12.0

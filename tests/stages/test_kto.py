@@ -99,8 +99,9 @@ def test_a_smaller_micro_batch_is_another_estimate_which_is_said(
         (
             ("dataset=demonstrations", "dataset.path=any.jsonl"),
             "dataset=demonstrations offers demonstrations, and this stage needs labelled replies or "
-            "preference pairs. Datasets that offer labelled replies or preference pairs: hh_rlhf, "
-            "preference, records, toy, ultrafeedback, unpaired",
+            "preference pairs. Datasets that offer labelled replies or preference pairs: "
+            "alpaca_eval_annotations, argilla, chatbot_arena, hh_rlhf, label_studio, preference, records, "
+            "summarize_from_feedback, toy, ultrafeedback, unpaired",
         ),
         (("training.micro_batch_size=1",), "training.micro_batch_size=1 leaves a prompt no other reply"),
         (("training.batch_size=1",), "training.batch_size=1 leaves a prompt no other reply"),
