@@ -57,7 +57,8 @@ def curves_figure(curves: Mapping[str, Sequence[Band]]) -> Drawn:
         def on(ax: Any) -> None:
             for band, colour in zip(bands, _colours(len(bands)), strict=True):
                 mean = np.array(band.mean)
-                ax.plot(band.steps, mean, color=colour, linewidth=1.3, label=band.label)
+                alone = "o" if len(band.steps) == 1 else None  # a line of one point is not seen
+                ax.plot(band.steps, mean, marker=alone, color=colour, linewidth=1.3, label=band.label)
                 if band.spread is not None:
                     low, high = mean - band.spread, mean + np.array(band.spread)
                     ax.fill_between(band.steps, low, high, color=colour, alpha=0.2, linewidth=0)
