@@ -75,7 +75,7 @@ class Place:
             "OMP_NUM_THREADS": str(self.work.threads),
             "HF_HUB_OFFLINE": "1",
             "ALIGN_CACHE": str(cache),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
             # both sides, or a line about parallelism after each fork
             "TOKENIZERS_PARALLELISM": "false",
         }

@@ -95,11 +95,11 @@ def policy_over(model: Any) -> Policy:
     return Policy(model, cast(Any, tokenizer), cast(Any, chat), model.device, 64, lambda: None)
 
 
-def _forward(model: Any, padded_with: int | None) -> Forward:
-    forward: Any = open_forward(model, 0, say=lambda _line: None)
+def _forward(model: Any, padded_with: int | None, dtype: torch.dtype) -> Forward:
+    forward: Any = open_forward(model, 0, dtype=dtype, say=lambda _line: None)
     if padded_with is None:
         return cast(Forward, forward)
-    return Padded(model, padded_with, forward.cost, torch.float32)
+    return Padded(model, padded_with, forward.cost, dtype)
 
 
 def drop(model: torch.nn.Module, rate: float) -> None:
@@ -138,6 +138,8 @@ def iterations(
     dropout: float = 0.0,
     padded_with: int | None = None,
     scorer: Any = None,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
     **training: Any,
 ) -> Made:
     """Iterations of four prompts, replies of twelve tokens at most; the reference is the start.
@@ -145,10 +147,10 @@ def iterations(
     ``trained_at`` is the temperature of the update and the reference, where it is to be another one;
     ``padded_with`` a token that fills rows of one reply each, where nothing is to be packed.
     """
-    model = causal(architecture, lora=lora)
+    model = causal(architecture, lora=lora).to(device)
     drop(model, dropout)
     policy = policy_over(model)
-    forward, start = (_forward(one, padded_with) for one in (model, copy.deepcopy(model).eval()))
+    forward, start = (_forward(one, padded_with, dtype) for one in (model, copy.deepcopy(model).eval()))
 
     @contextmanager
     def reference() -> Iterator[Forward]:
@@ -169,7 +171,7 @@ def iterations(
         memory=first_memory(recipe.kl),
     )
     torch.manual_seed(0)
-    actor.model.train()
+    actor.model.to(device).train()
     parameters = trainable_parameters(actor.model)
     return Made(
         course, Trained(actor.model, parameters, build_optimiser(parameters, settings), policy.device)
