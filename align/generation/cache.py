@@ -17,6 +17,8 @@ from torch import Tensor
 
 SLACK = 64
 """Slots that are taken ahead at least, or a quarter of those in use: as many steps pass between moves."""
+RECORDED = 256
+"""The same where each move costs the recording of a step."""
 
 
 @dataclass(eq=False)
@@ -27,6 +29,10 @@ class Cache:
     """Rows that there is memory for."""
     ahead: int
     """Tokens that follow a prompt, at most: no more slots are taken ahead."""
+    whole_steps: bool = False
+    """Whether steps read all memory (``fixed``): it is then never without a number, and moves seldom."""
+    moves: int = 0
+    """How often other memory was taken."""
     slots: int = 0
     slot: int = 0
     """Where the next step's keys go."""
@@ -48,10 +54,11 @@ class Cache:
     def layer(self, number: int, key_GTD: Tensor, value_GTD: Tensor) -> tuple[Tensor, Tensor]:
         """A layer's keys and values; the arguments are what it writes in this step, and say their shapes."""
         if number not in self.layers:
-            self.layers[number] = (
-                key_GTD.new_empty((self.rows, key_GTD.shape[0], self.slots, key_GTD.shape[2])),
-                value_GTD.new_empty((self.rows, value_GTD.shape[0], self.slots, value_GTD.shape[2])),
+            keys, values = (
+                self._taken(like, (self.rows, like.shape[0], self.slots, like.shape[2]))
+                for like in (key_GTD, value_GTD)
             )
+            self.layers[number] = (keys, values)
         return self.layers[number]
 
     def make_room(self, longest: int) -> None:
@@ -73,7 +80,7 @@ class Cache:
         order_N = np.arange(count)
         order_N[gaps] = count + np.flatnonzero(~gone_N[count:])
         self.starts_N = self.starts_N[order_N]
-        if for_good and count <= self.rows // 2:
+        if for_good and count <= self.rows // 2 and not self.whole_steps:
             self.rows = count
             self._move(torch.from_numpy(order_N), longest=0)
         elif len(gaps):
@@ -88,11 +95,12 @@ class Cache:
         """Into new memory, a layer at a time, without the slots before the first one in use."""
         low, used = self.low, self.slot - self.low
         slot = max(used, longest - 1)
-        slots = slot + min(self.ahead, max(SLACK, slot // 4))
+        slots = slot + min(self.ahead, max(RECORDED if self.whole_steps else SLACK, slot // 4))
+        self.moves += 1
 
         def moved(held: Tensor) -> Tensor:
             order = order_N.to(held.device) if isinstance(order_N, Tensor) else order_N
-            new = held.new_empty((self.rows, held.shape[1], slots, held.shape[3]))
+            new = self._taken(held, (self.rows, held.shape[1], slots, held.shape[3]))
             new[: self.alive, :, : slot - used] = 0  # see ``decoder._prompts``
             new[: self.alive, :, slot - used : slot] = held[order, :, low : self.slot]
             return new
@@ -101,3 +109,6 @@ class Cache:
             self.layers[number] = (moved(keys), moved(values))
         self.starts_N = self.starts_N + (slot - self.slot)
         self.slot, self.slots = slot, slots
+
+    def _taken(self, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return like.new_zeros(shape) if self.whole_steps else like.new_empty(shape)

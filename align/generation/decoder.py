@@ -20,7 +20,9 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from align.generation import fixed
 from align.generation.cache import Cache
+from align.generation.fixed import Places, Steps
 from align.models.build import quiet
 from align.packing.mask import behind_prompt
 from align.packing.segments import Rule, plain_attention
@@ -61,6 +63,8 @@ class Step:
     """How far back each layer looks, filled by the layers."""
     made: dict[object, Tensor] = field(default_factory=dict)
     """Masks, kept for the other layers."""
+    places: Places | None = None
+    """Where a step of fixed shapes reads the rest from; it has no runs."""
 
 
 class Decoder:
@@ -70,13 +74,20 @@ class Decoder:
         """See ``Cache`` for ``rows`` and ``ahead``."""
         self._backbone = getattr(whole, whole.base_model_prefix)
         self._device = whole.device
-        self.cache = Cache(rows, ahead)
+        record = fixed.RECORD.get(self._device.type)
+        self._steps = Steps(self._whole_step, record) if record is not None else None
+        self.cache = Cache(rows, ahead, whole_steps=record is not None)
         self.read_N: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         """Tokens that each row alive has read."""
         self.computed = 0
         """Tokens that went through the model."""
         self.windows: dict[int, int | None] = {}
         """How far back each layer looks, in the layers' order; filled by the first step."""
+
+    @property
+    def records(self) -> bool:
+        """Whether steps without newcomers are recorded."""
+        return self._steps is not None and self._steps.refusal is None
 
     def step(self, tokens_N: Tensor, prompts: Sequence[TokenIds]) -> Tensor:
         """Last hidden states (N, width): of each row alive after its token, then of the newcomers' prompts.
@@ -90,6 +101,10 @@ class Decoder:
         low = self.cache.low
         self.cache.enter(lengths)
         found: list[Tensor] = []
+        if older and self._steps is not None and self.records:
+            recorded = self._steps.take(tokens_N, self.read_N, self.cache)
+            found += [recorded] if recorded is not None else []
+            self.computed += older * len(found)
         for runs in _passes(prompts, older, PASS.get(self._device.type, MOST)):
             first = not found and older > 0
             found.append(self._pass(tokens_N if first else None, low, runs))
@@ -124,6 +139,18 @@ class Decoder:
         if not runs:
             return hidden_TH
         return hidden_TH.index_select(0, torch.from_numpy(np.concatenate(last)).to(self._device))
+
+    def _whole_step(self, places: Places) -> Tensor:
+        """A pass over one token of each row that there is memory for; see ``fixed``."""
+        step = Step(self.cache, len(places.ids_N), 0, (), self.windows, places=places)
+        hidden_TH: Tensor = self._backbone(
+            input_ids=places.ids_N.unsqueeze(0),
+            position_ids=places.positions_N.unsqueeze(0),
+            attention_mask=places.ids_N.new_ones((1, 1, 1, 1)),
+            use_cache=False,
+            decoding=step,
+        ).last_hidden_state[0]
+        return hidden_TH
 
     def leave(self, gone_N: NDArray[np.bool_], *, for_good: bool) -> NDArray[np.int64]:
         """See ``Cache.leave``."""
@@ -196,6 +223,9 @@ def _attention(
     decoding.windows[id(module)] = rule.window
     query_HTD, key_GTD, value_GTD = query[0], key[0], value[0]
     held = decoding.cache.layer(id(module), key_GTD, value_GTD)
+    if decoding.places is not None:
+        out_THD = fixed.attention(query_HTD, key_GTD, value_GTD, held, decoding.places, decoding.made, rule)
+        return out_THD.unsqueeze(0), None
     found, at = [], decoding.older
     if at:
         found.append(_older(query_HTD[:, :at], key_GTD[:, :at], value_GTD[:, :at], held, decoding, rule))

@@ -33,6 +33,9 @@ Progress = Callable[[int], None]
 ValueHead = Callable[[Tensor], Tensor]
 """Last hidden states (B, H), after the final norm, to values (B,)."""
 
+TOGETHER = 4
+"""Where steps are recorded, a pass over prompts costs as much as several of them: newcomers wait until one
+row in so many is free."""
 _refusals: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()
 """What the probe said of each model that is still in memory."""
 
@@ -141,8 +144,7 @@ class _Writing:
 
     def step(self) -> int:
         """One token for each row alive, after as many newcomers as there is room for; how many are done."""
-        free = self._settings.batch_size - len(self._place_B)
-        newcomers = [self._waiting.pop() for _ in range(min(free, len(self._waiting)))]
+        newcomers = [self._waiting.pop() for _ in range(self._enter())]
         hidden_BH = self._decoder.step(self._tokens_B, [self._prompts[place] for place in newcomers])
         self._place_B = np.concatenate((self._place_B, np.array(newcomers, dtype=np.int64)))
         step_B = self._counts_N[self._place_B]
@@ -163,6 +165,13 @@ class _Writing:
         self._ended_N[self._place_B] = ended_B
         self._tokens_B = found.tokens_B
         return self._let_go(ended_B | (step_B + 1 == self._settings.max_new_tokens))
+
+    def _enter(self) -> int:
+        """How many enter: all that there is room for, and where prompts are dear beside a step, several."""
+        alive, waiting = len(self._place_B), len(self._waiting)
+        room = min(self._settings.batch_size - alive, waiting)
+        enough = self._settings.batch_size // TOGETHER if self._decoder.records else 1
+        return room if not alive or room >= min(enough, waiting) else 0
 
     def _let_go(self, done_B: NDArray[np.bool_]) -> int:
         finished = int(done_B.sum())

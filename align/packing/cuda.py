@@ -16,6 +16,8 @@ from align.packing.segments import Rule
 
 BLOCK = 128
 """Side of the blocks that flex attention computes or leaves out whole; rows are padded to it."""
+NARROWEST = 16
+"""Width of a head from which on flex attention is compiled; zeros behind a narrower one change nothing."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,10 @@ def flex(query_HTD: Tensor, key_HTD: Tensor, value_HTD: Tensor, layout: Layout, 
     """Block-sparse flex attention (Dong et al. 2024): blocks that hold no allowed pair are not computed."""
     if rule.dropout:
         raise ValueError("it takes no dropout")
-    length = query_HTD.shape[1]
-    padding = -length % BLOCK
+    length, width = query_HTD.shape[1:]
+    padding, narrow = -length % BLOCK, max(0, NARROWEST - width)
     query, key, value = (
-        torch.nn.functional.pad(one, (0, 0, 0, padding)).unsqueeze(0)
+        torch.nn.functional.pad(one, (0, narrow, 0, padding)).unsqueeze(0)
         for one in (query_HTD, key_HTD, value_HTD)
     )
     attend = _flex_attention(query.device.type)
@@ -100,7 +102,7 @@ def flex(query_HTD: Tensor, key_HTD: Tensor, value_HTD: Tensor, layout: Layout, 
         block_mask=_block_mask(layout, length + padding, rule.window, query.device),
         scale=rule.scale,
     )
-    return found[0, :, :length]
+    return found[0, :, :length, :width]
 
 
 @functools.cache

@@ -19,8 +19,9 @@ from align.models.logprobs import token_entropy, token_logps
 Head = Callable[[Tensor], Tensor]
 """Hidden states (R, H) -> logits (R, V)."""
 
-CHUNK = 2**22
-"""Logits that exist at once: 16 MB in float32, which a processor's cache can hold."""
+CHUNK = {"cpu": 2**22, "cuda": 2**27}
+"""Logits that exist at once, by the type of device: 16 MB in float32, which a processor's cache can hold; or
+512 MB, so that a device's products are large enough for it, and few."""
 
 
 def head_of(model: Any) -> Head | None:
@@ -55,7 +56,7 @@ def chunked_logps(
     More than one chunk is recomputed in the backward pass, one at a time: one product with the head more.
     """
     return _chunked(lambda hidden, labels: token_logps(head(hidden), labels, temperature))(
-        hidden_RH, labels_R, max(1, CHUNK // vocabulary)
+        hidden_RH, labels_R, _rows(hidden_RH, vocabulary)
     )
 
 
@@ -70,8 +71,13 @@ def chunked_logps_and_entropies(
             (token_logps(logits, labels, temperature), token_entropy(logits / temperature)), -1
         )
 
-    logps_R, entropies_R = _chunked(both)(hidden_RH, labels_R, max(1, CHUNK // vocabulary)).unbind(-1)
+    logps_R, entropies_R = _chunked(both)(hidden_RH, labels_R, _rows(hidden_RH, vocabulary)).unbind(-1)
     return logps_R, entropies_R
+
+
+def _rows(hidden_RH: Tensor, vocabulary: int) -> int:
+    """Of one chunk."""
+    return max(1, CHUNK.get(hidden_RH.device.type, CHUNK["cuda"]) // vocabulary)
 
 
 def _chunked(read: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor, int], Tensor]:

@@ -30,6 +30,23 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+@contextmanager
+def strictly() -> Iterator[None]:
+    """Where deterministic kernels are asked for, those that have none raise inside instead of warning.
+
+    For backward passes: attention on CUDA takes its deterministic one only where nothing less is allowed.
+    """
+    if not torch.are_deterministic_algorithms_enabled():
+        yield
+        return
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(True, warn_only=warns)
+
+
 @dataclass(frozen=True)
 class GeneratorStates:
     """Where the global generators stand: ``tensors`` (uint8) are torch's, ``plain`` (JSON) the others'."""

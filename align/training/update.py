@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from align.errors import DataError
+from align.training.determinism import strictly
 from align.training.guards import blame, require_finite, require_finite_gradients
 from align.types import Work
 
@@ -104,7 +105,8 @@ def update(
         if outcome.work is not None:
             work = outcome.work if work is None else work + outcome.work
         lap("forward")
-        (outcome.loss_sum / weight).backward()  # type: ignore[no-untyped-call]
+        with strictly():
+            (outcome.loss_sum / weight).backward()  # type: ignore[no-untyped-call]
         lap("backward")
     norm = _clip(parameters, max_grad_norm, step, ids)
     optimiser.step()

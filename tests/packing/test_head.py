@@ -22,7 +22,7 @@ def test_chunks_give_the_whole_and_never_hold_it(monkeypatch: pytest.MonkeyPatch
         sizes.append(len(chunk))
         return torch.tanh(chunk @ weight.T / 3) * 3
 
-    monkeypatch.setattr(room, "CHUNK", 1000)
+    monkeypatch.setitem(room.CHUNK, "cpu", 1000)
     got = chunked_logps(head, hidden, labels, 50, temperature=0.7)
     assert sizes == [20, 20, 20, 10]
     ours = torch.autograd.grad((got * probe).sum(), (hidden, weight))
