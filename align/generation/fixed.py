@@ -9,7 +9,8 @@ Legend as in ``decoder``; S slots.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,8 +100,9 @@ def attention(
     rule: Rule,
 ) -> Tensor:
     """Attention (N, H, D) of one token a row over all slots, after writing its own; queries (H, N, D)."""
-    for memory_NGSD, own in zip(held, (key, value), strict=True):
-        memory_NGSD.index_copy_(2, places.slot_1, own.transpose(0, 1).unsqueeze(2))
+    with _no_order_asked():
+        for memory_NGSD, own in zip(held, (key, value), strict=True):
+            memory_NGSD.index_copy_(2, places.slot_1, own.transpose(0, 1).unsqueeze(2))
     keys, values = (one.flatten(0, 1) for one in held)
     rows, width = query.shape[1], query.shape[-1]
     # heads that share keys stand as the queries of one product
@@ -112,6 +114,20 @@ def attention(
     wide = torch.promote_types(scores.dtype, torch.float32)
     weights = scores.softmax(-1, dtype=wide).to(values.dtype)
     return torch.bmm(weights, values).view(rows, query.shape[0], -1)
+
+
+@contextmanager
+def _no_order_asked() -> Iterator[None]:
+    """Writing each place once needs no order; asked for one, torch sorts the places first."""
+    asked, warns = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(asked, warn_only=warns)
 
 
 def _hidden(places: Places, scores: Tensor, window: int | None, made: dict[object, Tensor]) -> Tensor:

@@ -86,6 +86,8 @@ def _packed(model: Any, kernel: str, pad_id: int, dtype: torch.dtype) -> Packed:
     # the flash kernel takes half precision only; the others show their numbers best in float32
     precision = dtype if kernel == "varlen" else torch.float32
     expected = _plain_hidden(whole, groups, pad_id, precision)
+    exact = expected if precision == torch.float32 else _plain_hidden(whole, groups, pad_id, torch.float32)
+    noise = apart_by(expected, exact)
     elsewhere = [
         ReplyGroup(other.prompt_ids, one.replies)
         for one, other in zip(groups, made_up(whole, seed=1), strict=True)
@@ -95,7 +97,7 @@ def _packed(model: Any, kernel: str, pad_id: int, dtype: torch.dtype) -> Packed:
     try:
         with quiet():
             set_attention(whole, kernel)
-        windows = _compare(whole, groups, expected, change, precision)
+        windows = _compare(whole, groups, expected, change, noise, precision)
         head = checked_head(model, whole, groups)
     except CannotPack:
         whole.set_attn_implementation(before)
@@ -158,17 +160,19 @@ def _packed_hidden(whole: Any, groups: list[ReplyGroup], dtype: torch.dtype) -> 
 
 
 def _compare(
-    whole: Any, groups: list[ReplyGroup], expected: Tensor, change: float, dtype: torch.dtype
+    whole: Any, groups: list[ReplyGroup], expected: Tensor, change: float, noise: float, dtype: torch.dtype
 ) -> list[int | None]:
     """How far back each layer looks, once the hidden states agree.
 
     They may differ by rounding; that must be little beside ``change``, what another prompt makes of them,
-    so that a token that sees too much or too little is found in any model that looks at its prompt.
+    so that a token that sees too much or too little is found in any model that looks at its prompt. Where
+    half precision itself lies farther (``noise``) from float32, as it does where weights are random and many
+    layers deep, twice that is allowed.
     """
     found, layout = _packed_hidden(whole, groups, dtype)
     apart, scale = apart_by(found, expected), float(expected.abs().max())
     share, rounding = (0.01, 1e-5) if dtype == torch.float32 else (0.1, 0.02)
-    if not apart <= max(share * change, rounding * scale):
+    if not apart <= max(share * change, rounding * scale, 2 * noise):
         raise CannotPack(
             f"gives other hidden states for packed rows than for padded ones: {apart:.1e} apart, where "
             f"another prompt changes them by {change:.1e}"
