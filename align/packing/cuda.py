@@ -43,6 +43,7 @@ def varlen(query_HTD: Tensor, key_HTD: Tensor, value_HTD: Tensor, layout: Layout
 
     if rule.softcap is not None or rule.dropout:
         raise ValueError("it takes neither soft caps nor dropout")
+    query_HTD, key_HTD = query_HTD.to(value_HTD.dtype), key_HTD.to(value_HTD.dtype)  # see ``flex``
     spans = spans_of(layout, query_HTD.device)
     found = varlen_attn(
         query_HTD.transpose(0, 1),
@@ -87,6 +88,8 @@ def flex(query_HTD: Tensor, key_HTD: Tensor, value_HTD: Tensor, layout: Layout, 
     """Block-sparse flex attention (Dong et al. 2024): blocks that hold no allowed pair are not computed."""
     if rule.dropout:
         raise ValueError("it takes no dropout")
+    # under autocast, positions turned in float32 leave queries and keys wider than values
+    query_HTD, key_HTD = query_HTD.to(value_HTD.dtype), key_HTD.to(value_HTD.dtype)
     length, width = query_HTD.shape[1:]
     padding, narrow = -length % BLOCK, max(0, NARROWEST - width)
     query, key, value = (

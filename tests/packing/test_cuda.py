@@ -36,9 +36,27 @@ def test_kernels_in_bfloat16_and_their_gradients(kernel, window: int | None):
         assert float((exact - rough.float()).norm() / exact.norm()) < 0.02
 
 
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "mistral", "gpt2"])
+def test_in_bfloat16_one_kernel_takes_the_row(architecture: str):
+    """Weights stay in float32: what is narrowed is done by autocast, and by the kernel."""
+    model = random_causal(architecture).to(CUDA)
+    exact = open_forward(model, 0, say=pytest.fail)
+    with torch.no_grad():
+        expected = exact.logps(PAIRS).logps_BT
+        rough = open_forward(model, 0, dtype=torch.bfloat16, say=pytest.fail).logps(PAIRS).logps_BT
+    assert model.config._attn_implementation == "align_varlen"
+    assert 0 < float((rough - expected).abs().max()) < 0.1
+
+
+NO_CAPPED_FLEX = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13)
+"""torch 2.11 fails to compile flex attention of unlike lengths with a soft cap (``unbacked_bindings``)."""
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("attention", ["auto", "flex"])
 def test_a_packed_row_equals_each_text_alone(architecture: str, attention):
+    if NO_CAPPED_FLEX and (architecture, attention) == ("gemma2", "flex"):
+        pytest.skip("this torch compiles no flex attention with a soft cap: attention=flex is refused")
     model = random_causal(architecture).to(CUDA)
     forward = open_forward(model, 0, attention=attention, say=pytest.fail)
     assert isinstance(forward, Packed)

@@ -103,6 +103,25 @@ def test_varlen_hands_the_kernel_the_right_spans(name: str, monkeypatch: pytest.
     )
 
 
+def test_what_autocast_leaves_wide_is_narrowed_to_the_values(monkeypatch: pytest.MonkeyPatch):
+    """Positions are turned in float32 under autocast: queries and keys arrive so, and values in bfloat16."""
+    query, key, value = (one.detach() for one in drawn())
+    expected = dense(query, key, value, LAYOUT, RULES["plain"])
+    told: list[torch.dtype] = []
+
+    def kernel(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **more: Any) -> Tensor:
+        told.extend(one.dtype for one in (query, key, value))
+        return query
+
+    with torch.no_grad():
+        found = flex(query, key, value.bfloat16(), LAYOUT, RULES["plain"])
+        monkeypatch.setattr(torch_varlen, "varlen_attn", kernel)
+        varlen(query, key, value.bfloat16(), LAYOUT, RULES["plain"])
+    assert found.dtype == torch.bfloat16
+    assert float((found.float() - expected).abs().max()) < 0.05
+    assert told == [torch.bfloat16] * 3
+
+
 def test_kernels_refuse_what_they_cannot_compute():
     with pytest.raises(ValueError, match="neither soft caps nor dropout"):
         varlen(*drawn(), LAYOUT, RULES["softcap"])
