@@ -26,7 +26,7 @@ from align.ppo.estimate import Estimate, Memory, drift, estimate
 from align.ppo.objective import explained_variance, importance_weights
 from align.ppo.rollout import Rollout, by_reply, grouped_replies, in_parts
 from align.ppo.settings import Recipe
-from align.ppo.update import Clipped, Share, cut, mean_of, shuffled
+from align.ppo.update import Clipped, Share, cut, mean_of, shuffled, summed
 from align.protocols import Scorer
 from align.settings import TrainingSettings
 from align.training.course import Course
@@ -210,9 +210,7 @@ class Iterations(Course):
                     lap=lap,
                 )
                 updates += 1
-                for name, (value, count) in taken.metrics.items():
-                    before, counted = sums.get(name, (0.0, 0.0))
-                    sums[name] = (before + value, counted + count)
+                sums = summed((sums, taken.metrics))
                 work = work if taken.work is None else work + taken.work
                 moved = mean_of(taken.metrics, "policy/approx_kl")
                 stop = settings.target_kl is not None and moved > settings.target_kl

@@ -1,4 +1,4 @@
-"""One iteration of online DPO as a step of the training loop: sample, score, pair, one update on the pairs.
+"""One iteration of online DPO as a step of the training loop: sample, score, pair, update on the pairs.
 
 Guo et al. 2024, "Direct Language Model Alignment from Online AI Feedback": the replies are the policy's own,
 and a reward labels them. Legend: B prompts, R replies to each, N = R * B replies, T tokens; reply i of prompt
@@ -7,6 +7,7 @@ b is row i * B + b.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from align.packing.layout import ReplyGroup
 from align.ppo.asking import Asking
 from align.ppo.rollout import grouped_replies
 from align.ppo.settings import OnlineSettings
+from align.ppo.update import summed
 from align.protocols import PairLoss
 from align.settings import TrainingSettings
 from align.training.course import Course
@@ -29,7 +31,7 @@ from align.training.objectives import Preference, grouped
 from align.training.sampler import Sampler, total_steps
 from align.training.state import Trained
 from align.training.update import Taken, update
-from align.types import SampledReply, TokenLogps, TokenPair
+from align.types import SampledReply, TokenLogps, TokenPair, Work
 
 Lap = Callable[[str], None]
 Metrics = dict[str, tuple[float, float]]
@@ -37,7 +39,7 @@ Metrics = dict[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class OnlinePairs(Course):
-    """``training.batch_size`` prompts a step: their replies become fresh pairs, for one optimiser step.
+    """``training.batch_size`` prompts a step: their replies become fresh pairs, for one optimiser step or more.
 
     Nothing is kept from step to step.
     """
@@ -79,10 +81,29 @@ class OnlinePairs(Course):
         looks = {**_looks(replies, scores_N, len(drawn)), "rollout/pairs": (float(len(pairs)), len(drawn))}
         if not pairs:  # all replies to each prompt are worth the same: there is nothing to learn from
             return Taken(looks, None)
-        said = self._ask_reference(pairs)
+        parts = parted(pairs, self.online.minibatches)
+        said = [self._ask_reference(part) for part in parts]
         lap("judge")
-        taken = update(
-            # the update cuts the pairs as they were cut for the reference
+        taken = [
+            self._update(step, trained, part, asked, lap)
+            for _ in range(self.online.epochs)
+            for part, asked in zip(parts, said, strict=True)
+        ]
+        if said[0] and self.online.replies == 2:
+            looks["rollout/kl"] = _drift(taken[0].metrics, said[0])  # of the policy that wrote the replies
+        works = [one.work for one in taken if one.work is not None]
+        return Taken({**summed([one.metrics for one in taken]), **looks}, sum(works, Work()) if works else None)
+
+    def _update(
+        self,
+        step: int,
+        trained: Trained,
+        pairs: Sequence[TokenPair],
+        said: Mapping[str, TokenLogps],
+        lap: Lap,
+    ) -> Taken:
+        """One optimiser step on a minibatch, cut into micro-batches as it was cut for the reference."""
+        return update(
             Preference(
                 self.forward,
                 self.loss,
@@ -98,9 +119,6 @@ class OnlinePairs(Course):
             ids=[pair.id for pair in pairs],
             lap=lap,
         )
-        if said and self.online.replies == 2:
-            looks["rollout/kl"] = _drift(taken.metrics, said)
-        return Taken({**taken.metrics, **looks}, taken.work)
 
     def state(self) -> Mapping[str, Any]:
         """Nothing: prompts and replies follow from the seed and the step."""
@@ -110,7 +128,7 @@ class OnlinePairs(Course):
         """Nothing to restore."""
 
     def _ask_reference(self, pairs: Sequence[TokenPair]) -> dict[str, TokenLogps]:
-        """What the reference says of each micro-batch of the update, by the id of its first pair.
+        """What the reference says of each micro-batch of a minibatch, by the id of its first pair.
 
         Nothing for a loss that needs no reference.
         """
@@ -152,6 +170,16 @@ def fresh_pairs(
             chosen, rejected = rejected, chosen
         pairs.append(TokenPair(f"{name} ({b})", group.prompt_ids, chosen, rejected))
     return pairs
+
+
+def parted(pairs: Sequence[TokenPair], parts: int) -> list[list[TokenPair]]:
+    """Pairs in so many minibatches whose sizes differ by one at most; fewer where there are fewer pairs.
+
+    They are the same in every pass, so that the reference is asked once.
+    """
+    parts = min(parts, len(pairs))
+    ends = [round(len(pairs) * part / parts) for part in range(parts + 1)]
+    return [list(pairs[start:end]) for start, end in itertools.pairwise(ends)]
 
 
 def _drift(metrics: Mapping[str, tuple[float, float]], said: Mapping[str, TokenLogps]) -> tuple[float, float]:

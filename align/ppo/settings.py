@@ -44,6 +44,10 @@ class OnlineSettings:
     """Whether the best always wins, or with probability sigmoid(score difference / ``label_temperature``)."""
     label_temperature: Positive = 1.0
     """Of ``labels=bradley_terry``, in the reward's unit."""
+    epochs: PositiveInt = 1
+    """Passes over the pairs of an iteration; after the first step they are another policy's."""
+    minibatches: PositiveInt = 1
+    """Optimiser steps a pass; must divide ``training.batch_size``."""
 
 
 @dataclass(frozen=True)

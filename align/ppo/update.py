@@ -149,6 +149,16 @@ def mean_of(metrics: Mapping[str, tuple[float, float]], name: str) -> float:
     return value / count
 
 
+def summed(steps: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, tuple[float, float]]:
+    """The metrics of several optimiser steps as those of one: sums, and what they count."""
+    sums: dict[str, tuple[float, float]] = {}
+    for metrics in steps:
+        for name, (value, count) in metrics.items():
+            before, counted = sums.get(name, (0.0, 0.0))
+            sums[name] = (before + value, counted + count)
+    return sums
+
+
 def cut(order: Sequence[int], parts: int) -> list[list[int]]:
     """An order in equal parts; ``parts`` divides it."""
     size = len(order) // parts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from align.errors import ConfigError
 from align.ppo.settings import OnlineSettings
 from align.protocols import PairLoss, RewardModel
 from align.settings import (
@@ -42,6 +43,11 @@ class OnlineDpo:
     def __post_init__(self) -> None:
         refuse_sampling(self.sampling, self.model)
         refuse_looks(self.training)
+        if self.training.batch_size % self.online.minibatches:
+            raise ConfigError(
+                f"online.minibatches={self.online.minibatches} does not divide "
+                f"training.batch_size={self.training.batch_size}: change the one or the other"
+            )
 
     def execute(self, run: Run) -> None:
         """Writes ``model/``, and what unseen prompts' replies score before and after to results.json."""
