@@ -30,6 +30,7 @@ AlarmName = Literal[
     "no_reply_ends",
     "score_out_of_range",
     "chosen_displaced",
+    "server_far",
 ]
 """The alarms by name; ``align/alarms/`` says what raises each."""
 
@@ -228,6 +229,8 @@ class AlarmSettings:
     """Share of scores that may lie outside the reward model's range."""
     displacement: Positive = 1.0
     """Share of their own log-probability that chosen replies may lose: 1 is twice the nats."""
+    server_limit: Positive = 0.1
+    """Nats a token that the policy may lie from the server that writes its replies."""
 
 
 @dataclass(frozen=True)

@@ -128,3 +128,15 @@ def chosen_displaced(line: Line, start: Line, settings: AlarmSettings) -> str | 
         f"log-probabilities of chosen replies fell from {before:.4g} to {now:.4g} nats "
         f"while the margin grew from {margin:.4g} to {margin_now:.4g}"
     )
+
+
+def server_far(line: Line, start: Line, settings: AlarmSettings) -> str | None:
+    """KL of the server that writes the replies to the policy (nats a token) above the limit."""
+    far = line["server/kl"]
+    if far <= settings.server_limit:
+        return None
+    left = line["server/effective"]
+    return (
+        f"the policy lies {far:.4g} nats a token from the server that writes its replies, above "
+        f"{settings.server_limit:g}, and unbounded weights would leave {left:.1%} of the tokens"
+    )

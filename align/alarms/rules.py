@@ -252,5 +252,26 @@ RULES = (
         thresholds=("displacement", "window"),
         from_start=_PAIR,
     ),
+    Rule(
+        name="server_far",
+        when="the policy lies far from the server that writes its replies",
+        cause=(
+            "the server has other weights than the policy: it loads none or too seldom, it said that it had "
+            "loaded them and did not, it keeps prompts that older weights read, or it serves another model"
+        ),
+        attempt=(
+            "serving.reload=vllm or another that the server knows, a lower serving.refresh_every; right "
+            "after a hand-over (server/age 0) server/kl is what the server's arithmetic makes, so that a "
+            "large one there says that nothing was loaded"
+        ),
+        why=(
+            "the same weights under another kernel or in bfloat16 lie some thousandths of a nat a token "
+            "apart; at a tenth, a reply of fifty tokens is e to the fifth less likely to the policy than to "
+            "the server, and the bounded weights (rollout.importance_cap) no longer make up for it"
+        ),
+        reads=("server/kl", "server/effective"),
+        sees=conditions.server_far,
+        thresholds=("server_limit", "window"),
+    ),
 )
 """Every alarm, in the order of the page."""

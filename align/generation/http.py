@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -77,7 +78,7 @@ class Requests:
         Raises:
             ServerError: nothing answers, or the key is refused. A server without such a list passes.
         """
-        answer = self._answer("GET", "/models", None)
+        answer = self._answer("GET", self._address("/models"), None)
         if answer.status_code in (401, 403):
             raise self._refusal(answer)
 
@@ -87,7 +88,7 @@ class Requests:
         Raises:
             ServerError: says what was tried, how often, and what the server said last.
         """
-        answer = self._answer("POST", path, body)
+        answer = self._answer("POST", self._address(path), body)
         if not answer.is_success:
             raise self._refusal(answer)
         try:
@@ -98,9 +99,28 @@ class Requests:
             raise ServerError(f"{self.place} answers what is no chat completion: {_quoted(answer)}")
         return content
 
-    def _answer(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
+    def command(self, path: str, body: Mapping[str, Any]) -> str:
+        """Tells the server to do something, at a path from its root; returns what it says (no JSON, perhaps).
+
+        Raises:
+            ServerError: as ``post``, and it says itself that it did not (``"success": false``).
+        """
+        url = re.sub(r"/v\d+$", "", self.settings.url.rstrip("/")) + path
+        answer = self._answer("POST", url, body)
+        try:
+            failed = answer.json().get("success") is False
+        except (ValueError, AttributeError):
+            failed = False
+        if failed or not answer.is_success:
+            raise ServerError(f"{url} did not do what it was told ({answer.status_code}: {_quoted(answer)})")
+        return answer.text
+
+    def _address(self, path: str) -> str:
+        return self.settings.url.rstrip("/") + path
+
+    def _answer(self, method: str, url: str, body: Mapping[str, Any] | None) -> httpx.Response:
         """An answer that trying again would not change."""
-        stop, url = self.stop, self.settings.url.rstrip("/") + path
+        stop = self.stop
         for attempt in range(1, self.settings.attempts + 1):
             asked_for = None
             if method == "POST" and stop.wait(self._turns.wait(time.monotonic())):
@@ -163,7 +183,7 @@ class Requests:
     def _models(self) -> str:
         """What the server lists, with the near match; nothing where it lists none."""
         try:
-            listed = self._client.get(self.settings.url.rstrip("/") + "/models").json()["data"]
+            listed = self._client.get(self._address("/models")).json()["data"]
             names = [str(one["id"]) for one in listed]
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return f"; server.url={self.settings.url} should end with the API's version, as in .../v1"

@@ -1,7 +1,6 @@
 """Replies from a server that speaks OpenAI's chat API: vLLM, llama.cpp, or a provider's.
 
-For collecting replies and for judges. The server's tokens are unknown here, so that a rollout from a
-server has its log-probabilities computed from the text, with the policy's own tokenizer.
+For collecting replies and for judges by conversations; for rollouts by tokens (``complete``).
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from align.errors import ServerError
 from align.generation.address import ServerSettings
+from align.generation.completions import Completion, complete
 from align.settings import SamplingSettings
 from align.types import Message, Prompt
 
@@ -120,6 +120,31 @@ class Server:
             stop.set()
             self._requests.stop = threading.Event()
         return [found[place] for place in range(count)]
+
+    def complete(
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        sampling: SamplingSettings,
+        seed: int,
+        stops: Sequence[int],
+        *,
+        logprobs: bool,
+    ) -> list[Completion]:
+        """One completion of each prompt, in their order, with seeds as ``sample_replies`` gives them.
+
+        Raises:
+            ServerError: as ``align.generation.completions.complete``.
+        """
+        return self.each(
+            lambda i: complete(
+                self._requests, prompt_ids[i], sampling, derived_seed(seed, i), stops, logprobs=logprobs
+            ),
+            len(prompt_ids),
+        )
+
+    def command(self, path: str, body: Mapping[str, Any]) -> str:
+        """See ``Requests.command``."""
+        return self._requests.command(path, body)
 
     def ask(self, messages: Sequence[Message], sampling: SamplingSettings, seed: int) -> ServedReply:
         """One reply to one conversation: a single request, with this very seed.

@@ -86,6 +86,10 @@ class ChatFormat:
             kept.append(int(token))
         return self._decode(kept).removeprefix(self._lead)
 
+    def written_ids(self, text: str) -> TokenIds:
+        """Tokens of a text that stands right after a prompt, as plain text, without an end: (T,)."""
+        return np.array(self._piece(text, inside=True, plain=True), dtype=np.int32)
+
     def read_back(self, text: str) -> str:
         """What the tokens of a message's text spell: the text itself, less what the tokenizer cannot hold."""
         ids = self._piece(text, inside=True, plain=True)

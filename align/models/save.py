@@ -64,11 +64,16 @@ def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path) 
         base.save_pretrained(aside, state_dict=merged_state(model))
         tokenizer.save_pretrained(aside)
     if isinstance(model, PeftModel):
-        with quiet(), whole_folder(directory.with_name("adapter")) as aside:
-            # "auto" would ask the Hub how large the base's vocabulary is
-            model.save_pretrained(aside, save_embedding_layers=False)
-            tokenizer.save_pretrained(aside)
-            write_json(aside / BASE_FILE, {"sha256": backbone_fingerprint(model)})
+        save_adapter(model, tokenizer, directory.with_name("adapter"))
+
+
+def save_adapter(model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+    """An adapter alone in ``directory``, with the fingerprint of the weights under it."""
+    with quiet(), whole_folder(directory) as aside:
+        # "auto" would ask the Hub how large the base's vocabulary is
+        model.save_pretrained(aside, save_embedding_layers=False)
+        tokenizer.save_pretrained(aside)
+        write_json(aside / BASE_FILE, {"sha256": backbone_fingerprint(model)})
 
 
 def plain_model(model: Any) -> Any:

@@ -6,7 +6,7 @@ Legend: B prompts, R replies to each, N = R * B replies; reply i of prompt b is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from align.generation.local import sample_tokens
 from align.models.policy import Policy
 from align.packing.forward import ValueHead
+from align.ppo.served import ServedRollouts
 from align.protocols import Scorer
 from align.settings import SamplingSettings
 from align.training.guards import require_finite_scores
@@ -36,6 +37,14 @@ class Questions:
 
 
 @dataclass(frozen=True)
+class Sampled:
+    """Replies (N), and what a line of metrics says of how a server gave them."""
+
+    replies: list[SampledReply]
+    looks: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Asking:
     """Who is asked what, and who scores the answers."""
 
@@ -46,14 +55,20 @@ class Asking:
     replies: int
     """To each prompt."""
     seed: int
+    served: ServedRollouts | None = None
+    """Who answers in the policy's place; None for the policy itself, in this process."""
 
-    def sample(
-        self, drawn: Sequence[int], step: int, value_head: ValueHead | None = None
-    ) -> list[SampledReply]:
-        """Replies (N) of the policy as it is now; they follow from the run's seed and the step."""
+    def sample(self, drawn: Sequence[int], step: int, value_head: ValueHead | None = None) -> Sampled:
+        """Replies of the policy as it is now, or of the server; they follow from the run's seed and the step.
+
+        Raises:
+            ServerError: the server does not answer, or not as it should.
+        """
         ids = [self.questions.ids[index] for index in drawn] * self.replies
         seed = int(np.random.SeedSequence((self.seed, step)).generate_state(1)[0])
-        return sample_tokens(self.policy, ids, self.sampling, seed, value_head=value_head)
+        if self.served is not None:
+            return Sampled(*self.served.draw(ids, self.sampling, seed, step))
+        return Sampled(sample_tokens(self.policy, ids, self.sampling, seed, value_head=value_head))
 
     def score(self, drawn: Sequence[int], replies: Sequence[SampledReply]) -> Tensor:
         """Their scores (N,), float64.

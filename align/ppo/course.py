@@ -24,7 +24,8 @@ from align.ppo.actor import Actor
 from align.ppo.asking import Asking
 from align.ppo.estimate import Estimate, Memory, drift, estimate
 from align.ppo.objective import explained_variance, importance_weights
-from align.ppo.rollout import Rollout, by_reply, grouped_replies, in_parts
+from align.ppo.rollout import Rollout, by_reply, grouped_replies, in_parts, sampled_logps
+from align.ppo.served import server_distance
 from align.ppo.settings import Recipe
 from align.ppo.update import Clipped, Share, cut, mean_of, shuffled, summed
 from align.protocols import Scorer
@@ -78,7 +79,8 @@ class Iterations(Course):
         order = shuffled(len(drawn))
         lap("data")
         heard = self.recipe.rollout.old_logps == "sampled"
-        replies = self.asking.sample(drawn, step, self.actor.value_head if heard else None)
+        sampled = self.asking.sample(drawn, step, self.actor.value_head if heard else None)
+        replies = sampled.replies
         lap("sample")
         scores_N = self.asking.score(drawn, replies).to(self.device, torch.float32)
         lap("score")
@@ -88,7 +90,9 @@ class Iterations(Course):
         found = estimate(rollout, self.memory, recipe.score, recipe.kl, recipe.advantage)
         taken = self._update(step, trained, rollout, found, order, lap)
         self.memory = found.memory
-        metrics = {**_looks(rollout, found, recipe, self.asking.scorer), "kl_coef": (kl_coef, 1.0)}
+        looks = _looks(rollout, found, recipe, self.asking.scorer)
+        far = server_distance(rollout.old, replies) if self.asking.served else {}
+        metrics = {**looks, **sampled.looks, **far, "kl_coef": (kl_coef, 1.0)}
         return Taken({**taken.metrics, **metrics}, taken.work)
 
     def state(self) -> Mapping[str, Any]:
@@ -121,12 +125,11 @@ class Iterations(Course):
         return Rollout(groups, tuple(replies), scores_N, ended, own.logps, reference, own.values_BT, weights)
 
     def _weights(self, old: TokenLogps, replies: Sequence[SampledReply]) -> Tensor | None:
-        """Recomputed over sampled probabilities, where that is asked for and both are known."""
+        """Recomputed over sampled probabilities, where that is asked for; 1 where nobody wrote those down."""
         cap = self.recipe.rollout.importance_cap
-        sampled = [reply.logps for reply in replies if reply.logps is not None]
-        if cap is None or len(sampled) < len(replies):
+        sampled_NT = None if cap is None else sampled_logps(replies, old)
+        if cap is None or sampled_NT is None:
             return None
-        sampled_NT = by_reply(sampled, self.device).logps_BT
         return importance_weights(old.logps_BT, sampled_NT, old.mask_BT, 0.0, cap)
 
     def _own_outlook(
@@ -247,7 +250,7 @@ def _looks(
         "rollout/score": (float(scores_N.sum()), replies),
         "rollout/score_std": (float(scores_N.std(correction=0)), 1.0),
         "rollout/reward": (float(found.rewards_NT.sum()), replies),
-        "rollout/entropy": (-float(rollout.old.logps_BT.sum()), tokens),
+        "rollout/entropy": (-float((rollout.weighted_NT * rollout.old.logps_BT).sum()), tokens),
         "rollout/length": (tokens, replies),
         "rollout/ended": (float(rollout.ended_N.sum()), replies),
         "rollout/distinct_2": (distinct("", [one.token_ids for one in rollout.replies], 2).value, 1.0),

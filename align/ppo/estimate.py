@@ -95,9 +95,14 @@ def estimate(
 
 
 def drift(rollout: Rollout) -> Tensor:
-    """KL (N,) from the reference by each reply, in nats: the sum of k1 over its tokens, unbiased."""
+    """KL (N,) from the reference by each reply, in nats: the sum of k1 over its tokens, unbiased.
+
+    Of replies that another policy wrote, each token counts by its weight: the KL of the next token where that
+    policy went.
+    """
     assert rollout.reference is not None, "no reference was asked"
-    return kl_NT(rollout.old.logps_BT, rollout.reference.logps_BT, "k1", rollout.mask_NT).sum(-1)
+    price_NT = kl_NT(rollout.old.logps_BT, rollout.reference.logps_BT, "k1", rollout.mask_NT)
+    return (rollout.weighted_NT * price_NT).sum(-1)
 
 
 def _advantages(rollout: Rollout, rewards_NT: Tensor, advantage: GaeSettings | GroupSettings) -> Advantages:

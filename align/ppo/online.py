@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from align.evaluation.compare import distinct
+from align.models.policy import evaluating
 from align.packing.forward import Forward
 from align.packing.layout import ReplyGroup
 from align.ppo.asking import Asking
-from align.ppo.rollout import grouped_replies
+from align.ppo.rollout import by_reply, grouped_replies, in_parts
+from align.ppo.served import server_distance
 from align.ppo.settings import OnlineSettings
 from align.ppo.update import summed
 from align.protocols import PairLoss
@@ -39,7 +41,7 @@ Metrics = dict[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class OnlinePairs(Course):
-    """``training.batch_size`` prompts a step: their replies become fresh pairs, for one optimiser step or more.
+    """``training.batch_size`` prompts a step: their replies become fresh pairs, for one step or several.
 
     Nothing is kept from step to step.
     """
@@ -70,7 +72,8 @@ class OnlinePairs(Course):
             step
         )
         lap("data")
-        replies = self.asking.sample(drawn, step)
+        sampled = self.asking.sample(drawn, step)
+        replies = sampled.replies
         lap("sample")
         scores_N = self.asking.score(drawn, replies)
         lap("score")
@@ -79,6 +82,8 @@ class OnlinePairs(Course):
         )
         pairs = fresh_pairs(groups, scores_N, [f"prompt {one}" for one in drawn], self.online)
         looks = {**_looks(replies, scores_N, len(drawn)), "rollout/pairs": (float(len(pairs)), len(drawn))}
+        if self.asking.served is not None:
+            looks |= {**sampled.looks, **self._server_distance(groups, replies)}
         if not pairs:  # all replies to each prompt are worth the same: there is nothing to learn from
             return Taken(looks, None)
         parts = parted(pairs, self.online.minibatches)
@@ -92,7 +97,9 @@ class OnlinePairs(Course):
         if said[0] and self.online.replies == 2:
             looks["rollout/kl"] = _drift(taken[0].metrics, said[0])  # of the policy that wrote the replies
         works = [one.work for one in taken if one.work is not None]
-        return Taken({**summed([one.metrics for one in taken]), **looks}, sum(works, Work()) if works else None)
+        return Taken(
+            {**summed([one.metrics for one in taken]), **looks}, sum(works, Work()) if works else None
+        )
 
     def _update(
         self,
@@ -126,6 +133,22 @@ class OnlinePairs(Course):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Nothing to restore."""
+
+    def _server_distance(self, groups: Sequence[ReplyGroup], replies: Sequence[SampledReply]) -> Metrics:
+        """How far the policy is from the server, by a pass of its own over all replies."""
+        count, size = len(groups), self.training.micro_batch_size or len(groups)
+        like = by_reply(
+            [np.zeros(len(one.token_ids), np.float32) for one in replies], self.asking.policy.device
+        )
+        with torch.no_grad(), evaluating(self.asking.policy.model):
+            parts = [
+                (
+                    [order * count + b for order in range(self.online.replies) for b in range(count)[part]],
+                    self.forward.logps(groups[part], self.asking.sampling.temperature).logps_BT,
+                )
+                for part in (slice(start, start + size) for start in range(0, count, size))
+            ]
+        return server_distance(TokenLogps(in_parts(parts, like), like.mask_BT), replies)
 
     def _ask_reference(self, pairs: Sequence[TokenPair]) -> dict[str, TokenLogps]:
         """What the reference says of each micro-batch of a minibatch, by the id of its first pair.

@@ -44,6 +44,11 @@ class Rollout:
         """bool: reply tokens."""
         return self.old.mask_BT
 
+    @property
+    def weighted_NT(self) -> Tensor:
+        """1 at reply tokens, or their weights: what makes a sum over them one over the policy's own."""
+        return self.mask_NT.float() if self.weights_NT is None else self.weights_NT
+
     def rows(self, prompts: Sequence[int]) -> Tensor:
         """Rows of all replies to these prompts, in the order that ``Forward`` gives theirs."""
         count = len(self.groups)
@@ -76,6 +81,22 @@ def by_reply(rows: Sequence[NDArray[np.float32]], device: torch.device) -> Token
     values_NT = torch.zeros(mask_NT.shape)
     values_NT[mask_NT] = torch.from_numpy(np.concatenate(list(rows)).astype(np.float32))
     return TokenLogps(values_NT.to(device), mask_NT.to(device))
+
+
+def sampled_logps(replies: Sequence[SampledReply], old: TokenLogps) -> Tensor | None:
+    """What was written down while sampling (N, T); ``old`` in rows of which nothing was.
+
+    None where nothing was written down at all.
+    """
+    said = [reply.logps for reply in replies]
+    if all(one is None for one in said):
+        return None
+    rows = [
+        np.zeros(len(reply.token_ids), np.float32) if reply.logps is None else reply.logps
+        for reply in replies
+    ]
+    known_N = torch.tensor([one is not None for one in said], device=old.mask_BT.device)
+    return by_reply(rows, old.mask_BT.device).logps_BT.where(known_N.unsqueeze(-1), old.logps_BT)
 
 
 def in_parts(parts: Sequence[tuple[Sequence[int], Tensor]], like: Rollout | TokenLogps) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from align.errors import ConfigError
+from align.generation.address import ServerSettings
+from align.generation.serving import ServingSettings
 from align.ppo.settings import GroupSettings, Recipe
 from align.protocols import RewardModel
 from align.settings import (
@@ -44,6 +46,12 @@ class SamplingStage(Protocol):
 
     @property
     def evaluation(self) -> EvaluationSettings: ...
+
+    @property
+    def server(self) -> ServerSettings | None: ...
+
+    @property
+    def serving(self) -> ServingSettings: ...
 
 
 class RolloutStage(SamplingStage, Protocol):
@@ -87,6 +95,56 @@ def refuse_looks(training: TrainingSettings) -> None:
             )
 
 
+def refuse_serving(stage: SamplingStage) -> None:
+    """What replies from a server cannot be together with.
+
+    Raises:
+        ConfigError: says which setting, and what to type.
+    """
+    serving, temperature = stage.serving, stage.sampling.temperature
+    if stage.server is None:
+        if serving != ServingSettings():
+            raise ConfigError(
+                "serving is for replies from a server: give server.url=ADDRESS server.model=NAME, or leave "
+                "out serving"
+            )
+        return
+    if serving.logprobs == "raw" and temperature != 1:
+        raise ConfigError(
+            f"serving.logprobs=raw cannot be compared with the policy's at "
+            f"sampling.temperature={temperature:g}: type sampling.temperature=1, or "
+            f"serving.logprobs=tempered where the server gives those (vLLM with "
+            f"--logprobs-mode processed_logprobs, SGLang), or serving.logprobs=none"
+        )
+    if serving.reload == "vllm_lora" and stage.adapter.kind != "lora":
+        raise ConfigError("serving.reload=vllm_lora hands an adapter over: type adapter=lora, or reload=vllm")
+
+
+def refuse_served_rollouts(stage: RolloutStage) -> None:
+    """The same for ratios and their weights.
+
+    Raises:
+        ConfigError: says which setting, and what to type.
+    """
+    rollout, serving = stage.recipe.rollout, stage.serving
+    if stage.server is None:
+        return
+    if rollout.old_logps == "sampled":
+        raise ConfigError(
+            "rollout.old_logps=sampled takes the policy's own numbers, and a server's are its own: "
+            "type rollout.old_logps=recomputed"
+        )
+    if rollout.importance_cap is not None and serving.logprobs == "none":
+        raise ConfigError(
+            "rollout.importance_cap weighs by the server's log-probabilities: set serving.logprobs=raw"
+        )
+    if rollout.importance_cap is None and serving.reload == "none":
+        raise ConfigError(
+            "the server keeps its weights while the policy moves: weigh its replies with "
+            "rollout.importance_cap=2, or let it load the policy's with serving.reload=vllm (or sglang ...)"
+        )
+
+
 def refuse_misfits(stage: RolloutStage) -> None:
     """What typed settings cannot be together.
 
@@ -96,6 +154,8 @@ def refuse_misfits(stage: RolloutStage) -> None:
     sampling, training, recipe = stage.sampling, stage.training, stage.recipe
     refuse_sampling(sampling, stage.model)
     refuse_looks(training)
+    refuse_serving(stage)
+    refuse_served_rollouts(stage)
     for name, value in (("model.dropout", stage.model.dropout), ("adapter.dropout", stage.adapter.dropout)):
         if value:
             raise ConfigError(

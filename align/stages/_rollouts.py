@@ -12,6 +12,7 @@ from align.errors import DataError, EmptySplit, ModelError
 from align.evaluation.compare import Answers, sample_rows
 from align.evaluation.policies import answers, scored
 from align.evaluation.statistics import mean, paired_difference
+from align.generation.server import open_server
 from align.models.one_base import Apart, new_scalar, saved_scalar
 from align.models.policy import Policy, save_policy
 from align.models.save import plain_model
@@ -26,6 +27,7 @@ from align.ppo.actor import Actor, LinearValue, Together, head_width
 from align.ppo.asking import Asking, Questions
 from align.ppo.course import Iterations
 from align.ppo.estimate import first_memory
+from align.ppo.served import ServedRollouts
 from align.ppo.settings import CriticSettings
 from align.protocols import Scorer
 from align.report.console import say
@@ -48,28 +50,44 @@ def optimise(run: Run, stage: RolloutStage) -> None:
     replies = stage.recipe.rollout.replies
     forward = ready(policy, stage.training)
     actor = _actor(run, stage, policy, forward)
-    course = Iterations(
-        asking=Asking(policy, scorer, questions, stage.sampling, replies, run.seed),
-        actor=actor,
-        reference=opened_reference(stage, policy, forward) if stage.recipe.asks_reference else None,
-        demonstrations=_imitated(run, stage, policy),
-        recipe=stage.recipe,
-        training=stage.training,
-        memory=first_memory(stage.recipe.kl),
-    )
-    summary = train(
-        run=run,
-        settings=replace(stage.training, length_window=1),  # batches are of prompts: nothing is padded
-        model=actor.model,
-        course=course,
-        alarms=stage.alarms,
-        device=device(),
-        fingerprint=input_hashes(run),
-    )
+    with opened_server(run, stage, policy) as served:
+        course = Iterations(
+            asking=Asking(policy, scorer, questions, stage.sampling, replies, run.seed, served),
+            actor=actor,
+            reference=opened_reference(stage, policy, forward) if stage.recipe.asks_reference else None,
+            demonstrations=_imitated(run, stage, policy),
+            recipe=stage.recipe,
+            training=stage.training,
+            memory=first_memory(stage.recipe.kl),
+        )
+        summary = train(
+            run=run,
+            settings=replace(stage.training, length_window=1),  # batches are of prompts: nothing is padded
+            model=actor.model,
+            course=course,
+            alarms=stage.alarms,
+            device=device(),
+            fingerprint=input_hashes(run),
+        )
     save_policy(policy, run.directory / "model")
     run.offer_model()
     raised = counted(run.stage_name, summary.alarms, summary.watched)
     report(run, stage, policy, scorer, raised)
+
+
+@contextmanager
+def opened_server(run: Run, stage: SamplingStage, policy: Policy) -> Iterator[ServedRollouts | None]:
+    """The server that replies come from; None where the policy writes them here.
+
+    Raises:
+        ServerError: nothing listens there, or it refuses the key.
+    """
+    if stage.server is None:
+        yield None
+        return
+    run.note(servers={"rollouts": f"{stage.server.url} {stage.server.model}"})
+    with open_server(stage.server) as server:
+        yield ServedRollouts(server, stage.serving, policy, run.directory)
 
 
 def _actor(run: Run, stage: RolloutStage, policy: Policy, forward: Forward) -> Actor:

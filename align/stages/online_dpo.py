@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from align.errors import ConfigError
+from align.generation.address import ServerSettings
+from align.generation.serving import ServingSettings
 from align.ppo.settings import OnlineSettings
 from align.protocols import PairLoss, RewardModel
 from align.settings import (
@@ -17,7 +19,7 @@ from align.settings import (
     SamplingSettings,
     TrainingSettings,
 )
-from align.stages._recipe import refuse_looks, refuse_sampling
+from align.stages._recipe import refuse_looks, refuse_sampling, refuse_serving
 
 if TYPE_CHECKING:
     from align.run import Run
@@ -39,10 +41,14 @@ class OnlineDpo:
     alarms: AlarmSettings
     online: OnlineSettings
     evaluation: EvaluationSettings
+    server: ServerSettings | None = None
+    """Who writes the replies in the policy's place."""
+    serving: ServingSettings = field(default_factory=ServingSettings)
 
     def __post_init__(self) -> None:
         refuse_sampling(self.sampling, self.model)
         refuse_looks(self.training)
+        refuse_serving(self)
         if self.training.batch_size % self.online.minibatches:
             raise ConfigError(
                 f"online.minibatches={self.online.minibatches} does not divide "
@@ -59,30 +65,32 @@ class OnlineDpo:
         from align.ppo.asking import Asking
         from align.ppo.online import OnlinePairs
         from align.stages._common import input_hashes, open_policy, open_reward, ready, warn_if_coupled
-        from align.stages._rollouts import opened_reference, read_questions, report
+        from align.stages._rollouts import opened_reference, opened_server, read_questions, report
         from align.training.loop import train
 
         policy = open_policy(run, self.model, self.adapter, self.dataset)
         questions = read_questions(run, self, policy)
         warn_if_coupled(self.loss, self.training)
         scorer, forward = open_reward(run, self.reward, policy), ready(policy, self.training)
-        course = OnlinePairs(
-            asking=Asking(policy, scorer, questions, self.sampling, self.online.replies, run.seed),
-            forward=forward,
-            loss=self.loss,
-            reference=opened_reference(self, policy, forward) if self.loss.needs_reference else None,
-            online=self.online,
-            training=self.training,
-        )
-        summary = train(
-            run=run,
-            settings=replace(self.training, length_window=1),  # batches are of prompts: nothing is padded
-            model=policy.model,
-            course=course,
-            alarms=self.alarms,
-            device=device(),
-            fingerprint=input_hashes(run),
-        )
+        with opened_server(run, self, policy) as served:
+            replies = self.online.replies
+            course = OnlinePairs(
+                asking=Asking(policy, scorer, questions, self.sampling, replies, run.seed, served),
+                forward=forward,
+                loss=self.loss,
+                reference=opened_reference(self, policy, forward) if self.loss.needs_reference else None,
+                online=self.online,
+                training=self.training,
+            )
+            summary = train(
+                run=run,
+                settings=replace(self.training, length_window=1),  # batches are of prompts: nothing is padded
+                model=policy.model,
+                course=course,
+                alarms=self.alarms,
+                device=device(),
+                fingerprint=input_hashes(run),
+            )
         save_policy(policy, run.directory / "model")
         run.offer_model()
         report(run, self, policy, scorer, counted(run.stage_name, summary.alarms, summary.watched))

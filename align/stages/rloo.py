@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from align.generation.address import ServerSettings
+from align.generation.serving import ServingSettings
 from align.ppo.settings import (
     GroupSettings,
     KlSettings,
@@ -48,6 +50,9 @@ class Rloo:
     advantage: GroupSettings
     objective: ObjectiveSettings
     evaluation: EvaluationSettings
+    server: ServerSettings | None = None
+    """Who writes the replies in the policy's place."""
+    serving: ServingSettings = field(default_factory=ServingSettings)
 
     def __post_init__(self) -> None:
         refuse_misfits(self)

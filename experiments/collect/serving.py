@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+CHAT = "/v1/chat/completions"
+
 
 @dataclass(frozen=True)
 class Said:
@@ -20,6 +22,9 @@ class Said:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     delay: float = 0.0
+
+
+Answer = Callable[[Mapping[str, Any], int], Said]
 
 
 def completion(text: str | None, finish: str = "stop", delay: float = 0.0) -> Said:
@@ -36,8 +41,11 @@ def problem(status: int, message: str, **headers: str) -> Said:
 class StandIn:
     """What was asked so far, and what to answer next."""
 
-    def __init__(self, answer: Callable[[Mapping[str, Any], int], Said]) -> None:
+    def __init__(self, answer: Answer, others: Mapping[str, Answer]) -> None:
         self.answer = answer
+        self.others = others
+        self.told: list[tuple[str, dict[str, Any]]] = []
+        """What came to other paths than that of conversations."""
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.models: Said = Said({"data": [{"id": "judge-large"}, {"id": "judge-small"}]})
@@ -46,14 +54,20 @@ class StandIn:
         self._lock = threading.Lock()
         self.url = ""
 
-    def asked_for(self, body: dict[str, Any], key: str | None) -> Said:
+    def asked_for(self, path: str, body: dict[str, Any], key: str | None) -> Said:
+        answer = self.answer if path == CHAT else self.others.get(path)
+        if answer is None:
+            return problem(404, f"nothing is at {path}")
         with self._lock:
-            self.asked.append(body)
+            if path == CHAT:
+                self.asked.append(body)
+            else:
+                self.told.append((path, body))
             self.keys.append(key)
             self._busy += 1
             self.busiest = max(self.busiest, self._busy)
-            count = len(self.asked)
-        said = self.answer(body, count)
+            count = len(self.asked) if path == CHAT else len(self.told)
+        said = answer(body, count)
         time.sleep(said.delay)
         with self._lock:
             self._busy -= 1
@@ -61,17 +75,19 @@ class StandIn:
 
 
 @contextmanager
-def serving(answer: Callable[[Mapping[str, Any], int], Said]) -> Iterator[StandIn]:
-    """Calls ``answer(body, number of this request)`` for each chat request, in a thread of its own."""
-    stand_in = StandIn(answer)
+def serving(answer: Answer, others: Mapping[str, Answer] | None = None) -> Iterator[StandIn]:
+    """Calls ``answer(body, number of this request)`` for each chat request, in a thread of its own.
+
+    ``others`` do the same for requests to their paths (``/v1/completions``), numbered apart.
+    """
+    stand_in = StandIn(answer, others or {})
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            assert self.path == "/v1/chat/completions"
-            self._send(stand_in.asked_for(body, self.headers.get("Authorization")))
+            self._send(stand_in.asked_for(self.path, body, self.headers.get("Authorization")))
 
         def do_GET(self) -> None:
             assert self.path == "/v1/models"

@@ -22,6 +22,8 @@ HEALTHY = {
     "logps/chosen": -13.0,
     "rewards/chosen": 0.0,
     "rewards/margin": 0.0,
+    "server/kl": 0.01,
+    "server/effective": 0.9,
 }
 """A line on which no condition holds, of every kind of run at once."""
 
@@ -37,6 +39,7 @@ SICK: dict[str, dict[str, float]] = {
     "no_reply_ends": {"rollout/ended": 0.02},
     "score_out_of_range": {"rollout/score_outside": 0.21},
     "chosen_displaced": {"logps/chosen": -26.1, "rewards/chosen": -1.31, "rewards/margin": 0.5},
+    "server_far": {"server/kl": 0.11},
 }
 """What each alarm's condition looks like, over a healthy line."""
 

@@ -107,6 +107,7 @@ def test_a_limit_that_a_rule_names_is_the_one_it_looks_at(rule) -> None:  # type
         "ended_limit": 0.0,
         "outside_limit": 0.999,
         "displacement": 1e6,
+        "server_limit": 1e6,
     }
     lines = [HEALTHY] * 3 + [sick(rule.name)] * 30
     if rule.name == "equal_scores":

@@ -20,10 +20,10 @@ def from_where(old: str) -> Recipe:
 def test_each_step_draws_replies_of_its_own_and_the_same_ones_again() -> None:
     """Of the same prompts and weights: else a second look at a prompt would teach nothing new."""
     asking = iterations().course.asking
-    said = [asking.sample([0, 1, 2], step) for step in (1, 2, 1)]
+    said = [asking.sample([0, 1, 2], step).replies for step in (1, 2, 1)]
     assert said[0] == said[2]
     assert all(one.token_ids != other.token_ids for one, other in zip(said[0], said[1], strict=True))
-    assert replace(asking, seed=1).sample([0, 1, 2], 1) != said[0]
+    assert replace(asking, seed=1).sample([0, 1, 2], 1).replies != said[0]
 
 
 @pytest.mark.parametrize(("old", "passes"), [("sampled", 0), ("recomputed", 1)])
