@@ -30,6 +30,13 @@ KINDS: dict[str, tuple[str, ...]] = {
     "separate": ("stage=ppo", "critic.kind=separate", "rollout.old_logps=recomputed"),
     "lora": ("stage=ppo", "adapter=lora", "adapter.rank=4", "training.micro_batch_size=1"),
     "rloo": ("stage=rloo", "score.missing_end=replace"),
+    "served": (
+        "stage=rloo",
+        "rollout.old_logps=recomputed",
+        "rollout.importance_cap=2",
+        "serving.reload=sglang",
+        "serving.refresh_every=3",
+    ),
     "grpo": ("stage=grpo", "rollout.replies=3", "score.normalise=scale", "objective.target_kl=0.008"),
 }
 """All that moves from iteration to iteration, in one of them at least: the KL coefficient, the moments of the

@@ -94,7 +94,8 @@ class OnlinePairs(Course):
             for _ in range(self.online.epochs)
             for part, asked in zip(parts, said, strict=True)
         ]
-        if said[0] and self.online.replies == 2:
+        own = self.asking.served is None or looks.get("server/age", (1.0, 1.0))[0] == 0
+        if said[0] and self.online.replies == 2 and own:
             looks["rollout/kl"] = _drift(taken[0].metrics, said[0])  # of the policy that wrote the replies
         works = [one.work for one in taken if one.work is not None]
         return Taken(

@@ -143,6 +143,11 @@ def refuse_served_rollouts(stage: RolloutStage) -> None:
             "the server keeps its weights while the policy moves: weigh its replies with "
             "rollout.importance_cap=2, or let it load the policy's with serving.reload=vllm (or sglang ...)"
         )
+    if rollout.importance_cap is None and serving.refresh_every > 1:
+        raise ConfigError(
+            f"serving.refresh_every={serving.refresh_every} lets the server fall behind the policy: weigh "
+            f"its replies with rollout.importance_cap=2, or leave it at 1"
+        )
 
 
 def refuse_misfits(stage: RolloutStage) -> None:

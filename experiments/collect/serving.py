@@ -43,7 +43,7 @@ class StandIn:
 
     def __init__(self, answer: Answer, others: Mapping[str, Answer]) -> None:
         self.answer = answer
-        self.others = others
+        self.others = dict(others)
         self.told: list[tuple[str, dict[str, Any]]] = []
         """What came to other paths than that of conversations."""
         self.asked: list[dict[str, Any]] = []

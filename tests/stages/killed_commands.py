@@ -29,7 +29,7 @@ import align.stages._common
 import align.training.objectives
 from align.__main__ import main
 from align.generation import sampler
-from align.ppo import asking, course
+from align.ppo import asking, course, online
 from align.tracking.metrics import MetricsFile
 
 IMPORTED = (datasets, matplotlib.figure, trl, align.report.figures, align.stages._common)
@@ -72,7 +72,7 @@ def arm(event: str, part: str, time: int) -> None:
 
     sampler.choose = tell_then_choose
     asking.Asking.score = tell_then_score  # type: ignore[method-assign]
-    course.update = update_then_tell
+    course.update = online.update = update_then_tell
 
 
 def sit(words: list[str], kill: tuple[str, str, int] | None) -> int:

@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from rollout_runs import PRODUCTS, last_state
+from rollout_runs import PRODUCTS, ROLLOUTS, last_state
 from rollout_runs import words as rollout_words
+from served_policies import serving_policy, words_for
 from tiny_runs import SHAPE, STEPS, WORLD, lines, record
 
 from align.training import checkpoints
@@ -52,6 +54,16 @@ ROLLOUT_POINTS: dict[str, Kill] = {
     "right before the samples are whole": ("os.rename", ".samples.jsonl", 1),
 }
 """Of four iterations with two epochs of four minibatches, and replies of twelve tokens; 2 and 4 are saved."""
+SERVED_POINTS: dict[str, Kill] = {
+    "between sampling and scoring": ("score", "", 3),
+    "between two epochs": ("update", "", 2 * 8 + 4),
+    "while new weights are written for the server": ("open", "step-000004/.model.partial", 1),
+    "right before new weights are whole": ("os.rename", "step-000004/.model.partial", 1),
+    "after the server has loaded new weights, before any save": ("update", "", 3 * 8 + 1),
+    "while the weights that it had go": ("logged", ":4", 1),
+}
+"""Of the same four iterations, with weights handed over before the first and the fourth: a run that is resumed
+from the second's checkpoint goes on with what the server had then."""
 FEW_OF_A_ROLLOUT = ("in the rollout after a save", "between two epochs", "right before a save is whole")
 FEW = ("after the first step, before any save", "between two steps", "inside the second save")
 FEW += ("right before the model is whole",)
@@ -109,7 +121,10 @@ def test_killed_anywhere_it_resumes_bit_for_bit(
 
 @pytest.mark.parametrize(
     ("kind", "points"),
-    [("ppo", tuple(ROLLOUT_POINTS)), *((kind, FEW_OF_A_ROLLOUT) for kind in ("separate", "lora", "rloo"))],
+    [
+        ("ppo", tuple(ROLLOUT_POINTS)),
+        *((kind, FEW_OF_A_ROLLOUT) for kind in ("separate", "lora", "rloo", "grpo")),
+    ],
 )
 def test_killed_within_an_iteration_it_resumes_bit_for_bit(
     kind: str, points: tuple[str, ...], tmp_path: Path, sft_run: Path
@@ -120,15 +135,60 @@ def test_killed_within_an_iteration_it_resumes_bit_for_bit(
         cache = f"run.cache={tmp_path / 'caches' / name}"
         return rollout_words(kind, tmp_path / name, sft_run, cache, *more)
 
+    assert_killed_and_resumed(words, {when: ROLLOUT_POINTS[when] for when in points}, tmp_path)
+
+
+def test_killed_within_an_iteration_of_online_dpo_it_resumes_bit_for_bit(
+    tmp_path: Path, sft_run: Path
+) -> None:
+    """Its labels are drawn, and its pairs are passed over twice in two minibatches: four updates a step."""
+    kills: dict[str, Kill] = {
+        "in the rollout after a save": ROLLOUT_POINTS["in the rollout after a save"],
+        "between sampling and scoring": ("score", "", 3),
+        "between two minibatches": ("update", "", 2 * 4 + 1),
+        "between two passes": ("update", "", 3 * 4 + 2),
+        "right before a save is whole": ROLLOUT_POINTS["right before a save is whole"],
+    }
+    online = ("online.labels=bradley_terry", "online.epochs=2", "online.minibatches=2")
+    short = [one for one in ROLLOUTS if not one.startswith("objective.")]
+
+    def words(name: str, *more: str) -> list[str]:
+        place = (f"run.dir={tmp_path / name}", f"run.cache={tmp_path / 'caches' / name}")
+        start = f"model.path={sft_run}"
+        return ["stage=online_dpo", *place, start, *WORLD, *STEPS, *short, *online, *more]
+
+    assert_killed_and_resumed(words, kills, tmp_path)
+
+
+def test_killed_with_a_server_that_writes_the_replies_it_resumes_bit_for_bit(
+    tmp_path: Path, sft_run: Path
+) -> None:
+    """One server for all runs, one after the other: whatever weights the one before has left there."""
+    with serving_policy(sft_run / "model") as (stand_in, _):
+
+        def words(name: str, *more: str) -> list[str]:
+            cache = f"run.cache={tmp_path / 'caches' / name}"
+            asked = words_for(stand_in, cache, *more)
+            return rollout_words("served", tmp_path / name, sft_run, *asked)
+
+        assert_killed_and_resumed(words, SERVED_POINTS, tmp_path)
+    for name in ("whole", "broken-0"):
+        folders = sorted(path.name for path in (tmp_path / name / "served").iterdir())
+        assert folders == ["step-000001", "step-000004"], "what step 3 samples from is kept for step 2's save"
+
+
+def assert_killed_and_resumed(
+    words: Callable[..., list[str]], kills: Mapping[str, Kill], tmp_path: Path
+) -> None:
     asked: list[tuple[list[str], Kill | None]] = [(words("whole"), None)]
-    for number, when in enumerate(points):
-        asked.append((words(f"broken-{number}"), ROLLOUT_POINTS[when]))
+    for number, kill in enumerate(kills.values()):
+        asked.append((words(f"broken-{number}"), kill))
         asked.append((words(f"broken-{number}", "resume=true"), None))
     statuses = sittings(*asked)
-    assert dict(zip(points, statuses[1::2], strict=True)) == dict.fromkeys(points, -signal.SIGKILL)
-    assert [statuses[0], *statuses[2::2]] == [0] * (1 + len(points))
+    assert dict(zip(kills, statuses[1::2], strict=True)) == dict.fromkeys(kills, -signal.SIGKILL)
+    assert [statuses[0], *statuses[2::2]] == [0] * (1 + len(kills))
     whole = tmp_path / "whole"
-    for number, when in enumerate(points):
+    for number, when in enumerate(kills):
         broken = tmp_path / f"broken-{number}"
         assert record(broken)["state"] == "completed", when
         assert lines(broken) == lines(whole), when
