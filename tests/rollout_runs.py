@@ -30,24 +30,25 @@ KINDS: dict[str, tuple[str, ...]] = {
     "separate": ("stage=ppo", "critic.kind=separate", "rollout.old_logps=recomputed"),
     "lora": ("stage=ppo", "adapter=lora", "adapter.rank=4", "training.micro_batch_size=1"),
     "rloo": ("stage=rloo", "score.missing_end=replace"),
-    "served": (
-        "stage=rloo",
-        "rollout.old_logps=recomputed",
-        "rollout.importance_cap=2",
-        "serving.reload=sglang",
-        "serving.refresh_every=3",
-    ),
     "grpo": ("stage=grpo", "rollout.replies=3", "score.normalise=scale", "objective.target_kl=0.008"),
 }
 """All that moves from iteration to iteration, in one of them at least: the KL coefficient, the moments of the
 scores, the place among the demonstrations, either critic, an adapter, iterations that end early."""
+SERVED = (
+    "stage=rloo",
+    "rollout.old_logps=recomputed",
+    "rollout.importance_cap=2",
+    "serving.reload=sglang",
+    "serving.refresh_every=3",
+)
+"""The kind that needs a server, ``served``: its weights go there, and are older than the policy in between."""
 PRODUCTS = ("model/model.safetensors", "results.json", "samples.jsonl")
 
 
 def words(kind: str, directory: Path, start: Path, *more: str) -> list[str]:
     """The command of a run."""
     place = (f"run.dir={directory}", f"model.path={start}")
-    return [*KINDS[kind], *place, *WORLD, *STEPS, *ROLLOUTS, *more]
+    return [*({**KINDS, "served": SERVED}[kind]), *place, *WORLD, *STEPS, *ROLLOUTS, *more]
 
 
 def last_state(directory: Path) -> dict[str, object]:

@@ -62,9 +62,16 @@ SERVED_POINTS: dict[str, Kill] = {
     "after the server has loaded new weights, before any save": ("update", "", 3 * 8 + 1),
     "while the weights that it had go": ("logged", ":4", 1),
 }
-"""Of the same four iterations, with weights handed over before the first and the fourth: a run that is resumed
-from the second's checkpoint goes on with what the server had then."""
+"""Of the same four iterations, with weights handed over before the first and the fourth: a run that is
+resumed from the second's checkpoint goes on with what the server had then."""
 FEW_OF_A_ROLLOUT = ("in the rollout after a save", "between two epochs", "right before a save is whole")
+FEW_OF_ONE_THAT_ENDS_EARLY = (
+    "in the rollout after a save",
+    "between sampling and scoring",
+    "in a rollout that no save precedes",
+    "right before a save is whole",
+)
+"""Where ``objective.target_kl`` ends iterations, the updates are not counted off in eights."""
 FEW = ("after the first step, before any save", "between two steps", "inside the second save")
 FEW += ("right before the model is whole",)
 
@@ -123,7 +130,8 @@ def test_killed_anywhere_it_resumes_bit_for_bit(
     ("kind", "points"),
     [
         ("ppo", tuple(ROLLOUT_POINTS)),
-        *((kind, FEW_OF_A_ROLLOUT) for kind in ("separate", "lora", "rloo", "grpo")),
+        *((kind, FEW_OF_A_ROLLOUT) for kind in ("separate", "lora", "rloo")),
+        ("grpo", FEW_OF_ONE_THAT_ENDS_EARLY),
     ],
 )
 def test_killed_within_an_iteration_it_resumes_bit_for_bit(
