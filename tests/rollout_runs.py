@@ -41,7 +41,7 @@ SERVED = (
     "serving.reload=sglang",
     "serving.refresh_every=3",
 )
-"""The kind that needs a server, ``served``: its weights go there, and are older than the policy in between."""
+"""The kind that needs a server, ``served``: weights go there, and are older than the policy in between."""
 PRODUCTS = ("model/model.safetensors", "results.json", "samples.jsonl")
 
 

@@ -16,6 +16,9 @@ from tiny_runs import SHAPE, WORLD, align, lines, record
 from align.__main__ import main
 from align.errors import DataError, ModelError, NonFiniteError
 
+SERVER = ("server.url=http://localhost:8000/v1", "server.model=policy")
+RECOMPUTED = (*SERVER, "rollout.old_logps=recomputed")
+
 
 def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     """Exit code and message of a command that is stopped; an exception that gets out fails the test."""
@@ -62,6 +65,26 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
         ("ppo", ("objective.epoch=2",), "Did you mean 'epochs'?"),
         ("ppo", ("training.early_stopping=2",), "set training.early_stopping=null"),
         ("grpo", ("training.eval_every=2",), "set training.eval_every=null"),
+        ("ppo", ("serving.logprobs=tempered",), "give server.url=ADDRESS server.model=NAME, or leave out"),
+        ("ppo", (*SERVER,), "type rollout.old_logps=recomputed"),
+        ("rloo", (*RECOMPUTED,), "weigh its replies with rollout.importance_cap=2, or let it load"),
+        (
+            "grpo",
+            (*RECOMPUTED, "serving.reload=vllm", "serving.refresh_every=4"),
+            "serving.refresh_every=4 lets the server fall behind the policy: weigh its replies with",
+        ),
+        (
+            "ppo",
+            (*RECOMPUTED, "serving.logprobs=none", "rollout.importance_cap=2"),
+            "set serving.logprobs=raw",
+        ),
+        (
+            "ppo",
+            (*RECOMPUTED, "serving.reload=vllm", "sampling.temperature=0.7"),
+            "cannot be compared with the policy's at sampling.temperature=0.7: type sampling.temperature=1",
+        ),
+        ("ppo", (*RECOMPUTED, "serving.reload=vllm_lora"), "type adapter=lora, or reload=vllm"),
+        ("ppo", ("server.url=http://localhost:8000/v1",), "server.model: is missing"),
         ("ppo", ("reward=bradley_terry",), "reward.path: is missing: type reward.path=..."),
         ("ppo", ("loss=dpo",), "stage=ppo does not use a loss; leave out loss=..."),
     ],

@@ -139,10 +139,8 @@ def test_an_adapter_alone_is_handed_over(tmp_path: Path, sft_run: Path) -> None:
     with serving_policy(sft_run / "model") as (stand_in, _):
         stand_in.others["/v1/load_lora_adapter"] = lambda *_: problem(400, "no adapters here")
         lora = ("serving.reload=vllm_lora", "training.micro_batch_size=null", *SERVED)
-        assert (
-            main(words("lora", tmp_path / "run", sft_run, *words_for(stand_in, *lora)))
-            == ServerError.exit_code
-        )
+        code = main(words("lora", tmp_path / "run", sft_run, *words_for(stand_in, *lora)))
+    assert code == ServerError.exit_code
     folder = tmp_path / "run" / "served" / "step-000001"
     assert (folder / "adapter" / "adapter_config.json").is_file()
     assert not (folder / "model").exists()
