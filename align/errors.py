@@ -100,3 +100,11 @@ class Terminated(AlignError):
     """SIGTERM arrived: the step was finished and saved. 143 = 128 + SIGTERM, what schedulers expect."""
 
     exit_code = 143
+
+
+class StoppedElsewhere(AlignError):
+    """Another rank of this run stopped, and says why; this one ends with the same exit code, in silence."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
