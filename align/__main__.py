@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from align.errors import AlignError
+from align.errors import AlignError, StoppedElsewhere
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         run = run_from(arguments, ["python", "-m", "align", *arguments])
         run.execute()
+    except StoppedElsewhere as error:
+        return error.exit_code  # the rank that stopped says why
     except AlignError as error:
         print(f"align: {error}", file=sys.stderr)
         return error.exit_code

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from align import __version__
+from align.distributed.world import joined, led, world
 from align.errors import ConfigError
 from align.files import remove_leftovers, sha256_of, write_json, write_whole
 from align.settings import RunSettings
@@ -59,12 +60,20 @@ class Run:
     def execute(self) -> None:
         """Does the work: opens the directory, runs the stage, and writes down how it ended.
 
+        Of several ranks each runs the stage; rank 0 alone writes and tracks.
+
         Raises:
             ConfigError: the directory already holds a run and ``resume`` is false, or holds another one.
         """
+        from align.tracking.none import NoTracker
+
+        with joined():
+            led(self._open)
+            (self if world().leads else replace(self, tracker=NoTracker()))._work()
+
+    def _work(self) -> None:
         from align.training.signals import sigterm_raised
 
-        self._open()
         started = time.time()
         state, code = "failed", 1
         try:
@@ -89,6 +98,8 @@ class Run:
     def note(self, **facts: Any) -> None:
         """Adds facts to run.json, durably."""
         self.record.update(facts)
+        if not world().leads:
+            return
         write_json(self.directory / "run.json", self.record)
 
     def note_input(self, role: str, path: str | None, fingerprint: str | None = None) -> None:
@@ -117,12 +128,16 @@ class Run:
 
     def offer_model(self) -> None:
         """Writes down the model that this run made, and refers the tracker to it."""
+        if not world().leads:
+            return
         model = self.directory / "model"
         self.note(outputs={"model": {"path": str(model), "sha256": sha256_of(model)}})
         self.tracker.artifact(f"{self.stage_name}-{self.directory.name}", "model", model)
 
     def write_results(self, results: Sequence[Result]) -> None:
         """Writes results.json and sends the same numbers to the tracker."""
+        if not world().leads:
+            return
         from align.report.files import write_results
 
         write_results(self.directory / "results.json", results)
@@ -187,7 +202,10 @@ class Run:
         return bool(differences(found.get("config", {}), self.config))
 
 
-_NOT_PART_OF_THE_WORK = ("run", "resume", "tracking", "alarms", "annotate", "allocation", "question")
+_NOT_PART_OF_THE_WORK = (
+    *("run", "resume", "tracking", "alarms", "annotate", "allocation", "question"),
+    *("deepspeed", "launch"),
+)
 """Sections that may change between a run and its continuation."""
 
 _JUDGED_ELSEWHERE = ("training", "steps")

@@ -17,6 +17,7 @@ from typing import TypeVar
 from align.errors import AlignError, ConfigError, StoppedElsewhere
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 TIMEOUT = 1800.0
 """Seconds that ranks wait for each other in a collective, where nobody says otherwise: rank 0 may prepare
@@ -160,6 +161,12 @@ def sums(pairs: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, flo
 def on_any(holds: bool) -> bool:
     """Whether something holds on any rank."""
     return any(gathered(holds))
+
+
+def shared_out(parts: Sequence[T], work: Callable[[T], R]) -> list[R]:
+    """What ``work`` makes of each part, each rank at its share: all of it, in the order of the parts."""
+    own = [work(part) for part in own_share(parts)]
+    return own if world().size == 1 else [one for found in gathered(own) for one in found]
 
 
 def own_share(parts: Sequence[T]) -> list[T]:
