@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -203,6 +204,8 @@ def _deepspeed() -> Any:
     from torch import distributed
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # its own calls, by names that torch has new ones for, at every step
+    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
     if not distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         store = distributed.HashStore()  # type: ignore[attr-defined]
