@@ -200,6 +200,7 @@ def _deepspeed() -> Any:
     """The library, silent, on this process's device and in its group of ranks."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.setdefault("LOCAL_RANK", "0")  # it asks for it, even where there is one rank
     import deepspeed
     from torch import distributed
 
