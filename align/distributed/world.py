@@ -169,6 +169,17 @@ def shared_out(parts: Sequence[T], work: Callable[[T], R]) -> list[R]:
     return own if world().size == 1 else [one for found in gathered(own) for one in found]
 
 
+def in_shares(count: int, work: Callable[[Sequence[int]], list[R]]) -> list[R]:
+    """What ``work`` makes of ``count`` things by their numbers, one result each, where it takes many at once.
+
+    Each rank is given its share, and gets all results in the order of the numbers.
+    """
+    if world().size == 1:
+        return work(range(count))
+    own = own_share(range(count))
+    return [one for found in gathered(work(own) if own else []) for one in found]
+
+
 def own_share(parts: Sequence[T]) -> list[T]:
     """The parts of something that are this rank's: neighbours, and as many as the other ranks' but for one.
 

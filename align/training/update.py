@@ -127,7 +127,7 @@ def update(
     found = sums({"loss": (loss_sum, 0.0), **metrics})
     work = _whole_work(work)
     lap("optimiser")
-    return Taken({**found, "loss": (found["loss"][0], weight), "grad_norm": (norm, 1.0)}, work)
+    return Taken({"loss": (found.pop("loss")[0], weight), "grad_norm": (norm, 1.0), **found}, work)
 
 
 def cut(count: int, micro_batch_size: int | None) -> list[slice]:
