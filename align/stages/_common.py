@@ -11,10 +11,12 @@ from torch import Tensor
 
 from align.alarms.watch import counted
 from align.collect._bench import judge_named
+from align.distributed.agree import require_same
 from align.distributed.device import compute_dtype, device
 from align.distributed.world import led, shared_out
 from align.errors import DataError
 from align.evaluation.accuracy import accuracy
+from align.files import sha256_of
 from align.models.chat import ChatFormat
 from align.models.one_base import prepared
 from align.models.policy import Policy, evaluating, load_policy
@@ -123,6 +125,7 @@ def prepare_data(
     """The dataset as tokens on disk, split by prompt, with its fingerprint noted in run.json."""
     # the other ranks open the files that the first one wrote
     data = led(lambda: prepare(dataset, chat, model.max_length, run.directory, wants, cache=run.cache))
+    require_same(lambda: {"data.sha256": sha256_of(run.directory / "data")})
     if not len(data.train):
         raise DataError(f"no usable row is left to train on; {run.directory}/data_report.json says why")
     run.note_input("data", getattr(dataset.source, "path", None), data.fingerprint)

@@ -17,8 +17,10 @@ import torch
 from torch.nn import Module
 
 from align.alarms.watch import Alarm
+from align.distributed.agree import require_same
 from align.distributed.device import compute_dtype
 from align.distributed.engine import open_engine
+from align.distributed.pulse import mark
 from align.distributed.world import gathered, led, on_any, world
 from align.errors import AlarmError, CheckpointError, ConfigError, ModelError, Terminated
 from align.run import Run
@@ -28,7 +30,7 @@ from align.training import checkpoints
 from align.training.checkpoints import Checkpoint
 from align.training.course import Course
 from align.training.determinism import generators_kept, seed_everything, seed_of
-from align.training.fingerprint import fingerprint_of, refuse_misfit
+from align.training.fingerprint import ROUNDING, fingerprint_of, refuse_misfit
 from align.training.guards import memory_explained, require_finite
 from align.training.optimiser import (
     build_optimiser,
@@ -129,6 +131,7 @@ def train(
         with generators_kept(device):
             engine = open_engine(model, parameters, optimiser, deepspeed, settings.max_grad_norm)
         trained = Trained(model, parameters, engine, device)
+        require_same(lambda: {name: value for name, value in identity.items() if name not in ROUNDING})
         say_if_it_never_peaks(settings, course.total)
         counters = _begin(run, trained, course, identity)
         begun_at = counters.step
@@ -224,6 +227,7 @@ def _run_steps(job: _Job) -> None:
         began = time.monotonic() - counters.seconds
         while not job.finished():
             counters.step += 1
+            mark(f"{run.stage_name}, step {counters.step} of {job.course.total}")
             rate = _take_step(job)
             value = _look(job)
             counters.seconds = time.monotonic() - began
