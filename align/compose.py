@@ -34,6 +34,8 @@ def run_from(overrides: Sequence[str], command: Sequence[str]) -> Run:
     if not any(choice.key == "run.dir" for choice in typed):
         if any(choice.key == "resume" and choice.text == "true" for choice in typed):
             raise ConfigError("resume=true needs run.dir=DIR: the run to continue")
+        if any(choice.key == "launch.rendezvous" for choice in typed):
+            raise ConfigError("several nodes need run.dir=DIR: one folder, which all of them see")
         typed.append(Choice("run.dir", _dated_folder(typed), is_group=False))
     values = compose(typed)
     steps: list[Run] = []

@@ -78,7 +78,7 @@ def typed_run(
 
 def write_resolved(path: Path, run: Run) -> None:
     """A run's values as a file, for another process that is to do its work."""
-    write_json(path, _plain(run))
+    write_json(path, plain_values(run))
 
 
 def read_resolved(path: Path) -> Run:
@@ -86,14 +86,15 @@ def read_resolved(path: Path) -> Run:
     return _from_plain(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _plain(run: Run) -> dict[str, Any]:
+def plain_values(run: Run) -> dict[str, Any]:
+    """A run as plain values, which travel where no class does."""
     return {
         # what a pipeline tells its steps stands in no config
         "values": {**run.config, "resume": run.resume},
         "config_yaml": run.config_yaml,
         "command": list(run.command),
         "is_step": run.is_step,
-        "steps": [_plain(step) for step in run.steps],
+        "steps": [plain_values(step) for step in run.steps],
     }
 
 

@@ -9,12 +9,14 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from align.distributed.rank import PARENT, RESOLVED
+from align.distributed.slurm import meeting_point, node_rank
 from align.distributed.verdict import Ends, verdict
 from align.distributed.watcher import Watcher
 from align.errors import ConfigError
@@ -32,16 +34,35 @@ def launch(run: Run) -> None:
         RankError: a rank failed, was killed, left early or hung; the others were ended, and it is named.
         Terminated: SIGTERM arrived and was passed on; ranks finish their step and save.
     """
-    _refuse_missing_devices(run.launch)
+    settings = placed(run.launch, os.environ)
+    _refuse_missing_devices(settings)
     folder = Path(tempfile.mkdtemp(prefix="align-launch-"))
     try:
         write_resolved(folder / RESOLVED, run)
-        error = _start_and_wait(run.launch, folder)
+        error = _start_and_wait(settings, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if error is not None:
         run.note_fall(str(error))
         raise error
+
+
+def placed(settings: LaunchSettings, environment: Mapping[str, str]) -> LaunchSettings:
+    """The settings with what SLURM says of this node, where it was not typed.
+
+    Raises:
+        ConfigError: several nodes that cannot find each other.
+    """
+    if settings.nodes == 1:
+        return settings
+    rank = node_rank(environment) if settings.node_rank is None else settings.node_rank
+    meeting = settings.rendezvous or meeting_point(environment)
+    if meeting is None:
+        raise ConfigError(
+            f"launch.nodes={settings.nodes}: type launch.rendezvous=HOST:PORT, the same on each node, and "
+            f"launch.node_rank=0, 1, ...; srun and launch.submit=slurm say both themselves"
+        )
+    return replace(settings, node_rank=rank, rendezvous=meeting)
 
 
 def _start_and_wait(settings: LaunchSettings, folder: Path) -> Exception | None:

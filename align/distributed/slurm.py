@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 from align.errors import ConfigError
 
@@ -32,7 +32,19 @@ def adopt_srun(environment: MutableMapping[str, str]) -> None:
         environment.setdefault(name, value)
 
 
-def port_of(environment: MutableMapping[str, str]) -> int:
+def node_rank(environment: Mapping[str, str]) -> int | None:
+    """Which node of its job step this is; None outside SLURM."""
+    text = environment.get("SLURM_NODEID")
+    return int(text) if text is not None else None
+
+
+def meeting_point(environment: Mapping[str, str]) -> str | None:
+    """HOST:PORT of the first node of this job step; None outside SLURM."""
+    nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST")
+    return f"{first_host(nodes)}:{port_of(environment)}" if nodes else None
+
+
+def port_of(environment: Mapping[str, str]) -> int:
     """A port that the processes of one job step agree on without talking."""
     first, count = _PORTS
     job = int(environment.get("SLURM_JOB_ID", "0"))

@@ -19,6 +19,9 @@ def start(run: Run) -> None:
         AlignError: whatever the work stops at, in whichever process.
     """
     refuse_misfits(run)
+    if run.launch.submit is not None and not run.is_step:
+        _hand_in(run)
+        return
     if run.launch.is_one_process() or world().size > 1 or not _has_ranks(run):
         run.execute()
         return
@@ -26,6 +29,15 @@ def start(run: Run) -> None:
     from align.distributed.launch import launch
 
     launch(run)
+
+
+def _hand_in(run: Run) -> None:
+    from align.distributed.submit import submit
+    from align.report.console import say
+
+    job = submit(run)
+    say(f"handed in as job {job.name} -> {run.directory}")
+    say(f"  its log: {job.log}")
 
 
 def refuse_misfits(run: Run) -> None:

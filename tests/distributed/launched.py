@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from align.__main__ import answered
+from align.answer import answered
 from align.distributed.by_hand import as_rank, is_rank, watching
 from align.distributed.start import start
 from align.run import Run
