@@ -34,7 +34,8 @@ def run_from(overrides: Sequence[str], command: Sequence[str]) -> Run:
     if not any(choice.key == "run.dir" for choice in typed):
         if any(choice.key == "resume" and choice.text == "true" for choice in typed):
             raise ConfigError("resume=true needs run.dir=DIR: the run to continue")
-        if any(choice.key == "launch.rendezvous" for choice in typed):
+        last = {choice.key: choice.text for choice in typed}
+        if last.get("launch.nodes", "1") != "1" and last.get("launch.submit", "null") in ("null", "none"):
             raise ConfigError("several nodes need run.dir=DIR: one folder, which all of them see")
         typed.append(Choice("run.dir", _dated_folder(typed), is_group=False))
     values = compose(typed)

@@ -84,7 +84,16 @@ def _start_and_wait(settings: LaunchSettings, folder: Path) -> Exception | None:
             stopped = error.sigval
     if stopped == signal.SIGINT:
         raise KeyboardInterrupt
-    return verdict(folder, Ends(watcher.ranks(), codes, watcher.hung, watcher.gone, watcher.killed, stopped))
+    ends = Ends(
+        size=settings.nproc * settings.nodes,
+        ranks=watcher.ranks(),
+        codes=codes,
+        hung=watcher.hung,
+        gone=watcher.gone,
+        killed=watcher.killed,
+        stopped=stopped,
+    )
+    return verdict(folder, ends)
 
 
 def _config(settings: LaunchSettings, folder: Path) -> Any:

@@ -22,6 +22,8 @@ _TAIL = 15
 class Ends:
     """How the ranks of this node ended."""
 
+    size: int
+    """Ranks of all nodes."""
     ranks: Sequence[int]
     codes: Mapping[int, int]
     """Exit codes that are not 0; minus the signal's number where one ended it."""
@@ -109,4 +111,4 @@ def _said(folder: Path, rank: int) -> list[str]:
 
 
 def _name(rank: int, ends: Ends) -> str:
-    return f"rank {rank} of {len(ends.ranks)}"
+    return f"rank {rank} of {ends.size}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -217,3 +218,25 @@ def test_a_process_that_is_gone_is_told_from_one_that_is_there() -> None:
     assert not is_alive(process.pid)
     process.wait()
     assert not is_alive(process.pid)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["nothing", "refuse"])
+def test_two_nodes_meet_and_end_together(what: str, launched: Launched, tmp_path: Path) -> None:
+    """Both are this machine: each is a command of its own, with one rank."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = f"launch.rendezvous=127.0.0.1:{free.getsockname()[1]}"
+    steps = "4" if what == "nothing" else "100000"
+    words = (f"work.what={what}", f"work.steps={steps}", "launch.nodes=2", meeting)
+    nodes = [launched(*words, launcher=(f"launch.node_rank={rank}",)) for rank in (0, 1)]
+    (first, said), (second, told) = nodes[0].finish(), nodes[1].finish()
+    assert {int(text.split()[1]) for text in (one.read_text() for one in tmp_path.glob("rank-*.txt"))} == {2}
+    if what == "nothing":
+        assert (first, second) == (0, 0), said + told
+        assert nodes[0].steps() == ["1", "2", "3", "4"]
+    else:
+        assert first != 0, "its rank lost the other one"
+        assert second == 6, told
+        assert "the loss is NaN at this step" in told
+    assert nodes[0].none_is_left()

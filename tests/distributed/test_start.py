@@ -37,6 +37,13 @@ def test_what_is_typed_about_ranks_is_checked(values: dict[str, object], words: 
     assert words in refusal(values)
 
 
+def test_several_nodes_need_one_folder() -> None:
+    """Each would date one of its own; a job that is handed in is dated once."""
+    with pytest.raises(ConfigError, match=r"several nodes need run\.dir=DIR"):
+        run_from(["stage=dpo", "launch.nodes=2"], [])
+    assert run_from(["stage=dpo", "launch.nodes=2", "launch.submit=slurm"], []).launch.nodes == 2
+
+
 def test_the_yaml_says_the_same_defaults() -> None:
     assert run_from(["stage=sft", "run.dir=unused"], []).launch == LaunchSettings()
 

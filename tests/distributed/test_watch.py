@@ -154,7 +154,7 @@ def ends(
     stopped: signal.Signals | None = None,
     killed: tuple[int, ...] = (),
 ) -> Ends:
-    return Ends(range(2), codes, hung, gone or {}, set(killed), stopped)
+    return Ends(2, range(2), codes, hung, gone or {}, set(killed), stopped)
 
 
 def test_ranks_that_did_their_work_are_no_failure(tmp_path: Path) -> None:
