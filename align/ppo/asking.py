@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from align.evaluation.policies import scores_of
 from align.generation.local import sample_tokens
 from align.models.policy import Policy
 from align.packing.forward import ValueHead
@@ -62,6 +63,6 @@ class Asking:
             NonFiniteError: one is NaN or infinite.
         """
         prompts = [self.questions.prompts[index] for index in drawn] * self.replies
-        scores = self.scorer.score(prompts, [reply.text for reply in replies])
+        scores = scores_of(self.scorer, prompts, [reply.text for reply in replies])
         require_finite_scores(scores, [f"prompt {index}" for index in drawn] * self.replies)
         return torch.tensor(scores, dtype=torch.float64)

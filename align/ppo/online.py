@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from align.distributed.world import of_first, shared_out
 from align.evaluation.compare import distinct
 from align.packing.forward import Forward
 from align.packing.layout import ReplyGroup
@@ -28,7 +29,7 @@ from align.training.course import Course
 from align.training.objectives import Preference, grouped
 from align.training.sampler import Sampler, total_steps
 from align.training.state import Trained
-from align.training.update import Taken, update
+from align.training.update import Taken, cut, update
 from align.types import SampledReply, TokenLogps, TokenPair
 
 Lap = Callable[[str], None]
@@ -68,9 +69,10 @@ class OnlinePairs(Course):
             step
         )
         lap("data")
-        replies = self.asking.sample(drawn, step)
-        lap("sample")
-        scores_N = self.asking.score(drawn, replies)
+        with trained.engine.whole():
+            replies = self.asking.sample(drawn, step)
+            lap("sample")
+            scores_N = self.asking.score(drawn, replies)
         lap("score")
         groups = grouped_replies(
             [self.asking.questions.ids[one] for one in drawn], replies, self.online.replies
@@ -79,7 +81,8 @@ class OnlinePairs(Course):
         looks = {**_looks(replies, scores_N, len(drawn)), "rollout/pairs": (float(len(pairs)), len(drawn))}
         if not pairs:  # all replies to each prompt are worth the same: there is nothing to learn from
             return Taken(looks, None)
-        said = self._ask_reference(pairs)
+        with trained.engine.whole():
+            said = self._ask_reference(pairs)
         lap("judge")
         taken = update(
             # the update cuts the pairs as they were cut for the reference
@@ -91,8 +94,8 @@ class OnlinePairs(Course):
             ),
             pairs,
             parameters=trained.parameters,
-            optimiser=trained.optimiser,
-            micro_batch_size=self.training.micro_batch_size or len(pairs),
+            engine=trained.engine,
+            micro_batch_size=self.training.micro_batch_size,
             max_grad_norm=self.training.max_grad_norm,
             step=step,
             ids=[pair.id for pair in pairs],
@@ -116,14 +119,13 @@ class OnlinePairs(Course):
         """
         if self.reference is None:
             return {}
-        size = self.training.micro_batch_size or len(pairs)
+        chunks = cut(len(pairs), self.training.micro_batch_size)
         with self.reference() as forward, torch.no_grad():
-            return {
-                pairs[start].id: forward.logps(
-                    grouped(pairs[start : start + size]), self.asking.sampling.temperature
-                )
-                for start in range(0, len(pairs), size)
-            }
+            # every rank's, for what they say together
+            said = shared_out(
+                chunks, lambda chunk: forward.logps(grouped(pairs[chunk]), self.asking.sampling.temperature)
+            )
+        return {pairs[chunk.start].id: one for chunk, one in zip(chunks, said, strict=True)}
 
 
 def fresh_pairs(
@@ -141,7 +143,7 @@ def fresh_pairs(
     honest_B = np.ones(len(groups), dtype=np.bool_)
     if online.labels == "bradley_terry":
         # drawn for every prompt, so that what is drawn later does not depend on ties
-        draws_B = torch.rand(len(groups), dtype=torch.float64)
+        draws_B = of_first(torch.rand(len(groups), dtype=torch.float64))
         honest_B = (draws_B < (torch.from_numpy(margins_B) / online.label_temperature).sigmoid()).numpy()
     pairs: list[TokenPair] = []
     for b, (group, name) in enumerate(zip(groups, names, strict=True)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from align.ppo.settings import OnlineSettings
@@ -11,6 +11,7 @@ from align.settings import (
     AdapterSettings,
     AlarmSettings,
     DatasetSettings,
+    DeepspeedSettings,
     EvaluationSettings,
     ModelSettings,
     SamplingSettings,
@@ -38,6 +39,7 @@ class OnlineDpo:
     alarms: AlarmSettings
     online: OnlineSettings
     evaluation: EvaluationSettings
+    deepspeed: DeepspeedSettings = field(default_factory=DeepspeedSettings)
 
     def __post_init__(self) -> None:
         refuse_sampling(self.sampling, self.model)
@@ -49,6 +51,7 @@ class OnlineDpo:
 
         from align.alarms.watch import counted
         from align.distributed.device import device
+        from align.distributed.world import led
         from align.models.policy import save_policy
         from align.ppo.asking import Asking
         from align.ppo.online import OnlinePairs
@@ -75,8 +78,9 @@ class OnlineDpo:
             course=course,
             alarms=self.alarms,
             device=device(),
+            deepspeed=self.deepspeed,
             fingerprint=input_hashes(run),
         )
-        save_policy(policy, run.directory / "model")
+        led(lambda: save_policy(policy, run.directory / "model"))
         run.offer_model()
         report(run, self, policy, scorer, counted(run.stage_name, summary.alarms, summary.watched))
