@@ -1,9 +1,9 @@
 """A rank's sign of life: every half second, whether its main thread moves, for whoever watches the ranks.
 
 The main thread moves where its stack has changed or somebody computes for it: its own threads, a compiler
-that it waits for, the disk. That needs nothing of the code that runs, and a long step is no hang. Where it
-waits for other ranks (a collective, a build that another process does) the collective's own timeout bounds
-the wait, and it is not held against this rank.
+that it waits for. That needs nothing of the code that runs, and a long step is no hang. Where it waits for
+other ranks (a collective, a build that another process does), the network or the disk, those have timeouts
+of their own, and the wait is not held against this rank.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -24,11 +24,14 @@ from types import FrameType
 PERIOD = 0.5
 """Seconds between signs of life."""
 
-_COMPUTES = 0.05
+COMPUTES = 0.05
 """Share of one core above which a process is at work; threads that only wake up now and then need less."""
 
-_WAITING_ROOMS = ("/torch/distributed/", "/deepspeed/", "/torch/utils/file_baton.py", "/filelock/")
-"""Files whose innermost frame means: waits for another rank, or for another process's build or download."""
+_WAITING_ROOMS = {
+    "other ranks": ("/torch/distributed/", "/deepspeed/", "/torch/utils/file_baton.py", "/filelock/"),
+    "the network": ("/huggingface_hub/", "/httpcore/", "/urllib3/", "/wandb/", "/socket.py", "/ssl.py"),
+}
+"""What a thread waits for whose innermost frame lies in these files (a build's lock is another rank's)."""
 
 _excuses: list[str] = []
 _marks: list[str] = [""]
@@ -123,7 +126,7 @@ class Pulse(threading.Thread):
         # counted only where the stack stands still: it costs a millisecond
         used = None if moved else _used()
         if used is not None and self._used is not None:
-            moved = used - self._used > _COMPUTES * (now - self._looked)
+            moved = used - self._used > COMPUTES * (now - self._looked)
         if moved:
             self._quiet_since = now
         self._stack, self._used, self._looked = stack, used, now
@@ -162,39 +165,53 @@ def _signature(frame: FrameType | None) -> tuple[tuple[int, int], ...]:
 
 
 def _used() -> float:
-    """Seconds of processor time that this process and those it started have used for their work.
-
-    Threads that Python calls daemons (this one, a progress bar's) do no work that anything waits for.
-    """
+    """Seconds of processor time that this process and those it started have used for their work."""
     import psutil
 
     mine = psutil.Process()
-    idle = {
-        thread.native_id
-        for thread in threading.enumerate()
-        if thread.daemon and not isinstance(thread, threading._DummyThread)
-    }
+    idle = {thread.native_id for thread in _helpers()}
     used = 0.0
     for one in mine.threads():
         if one.id not in idle:
             used += one.user_time + one.system_time
     for child in mine.children(recursive=True):
-        try:
+        with suppress(psutil.Error):
             times = child.cpu_times()
-        except psutil.Error:
-            continue
-        used += times.user + times.system
+            used += times.user + times.system
     return used
+
+
+def _helpers() -> list[threading.Thread]:
+    """Threads that do no work that anything waits for: this one, a progress bar's."""
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.daemon and not isinstance(thread, threading._DummyThread)
+    ]
 
 
 def _waits(frames: dict[int, FrameType]) -> str:
     if _excuses:
         return _excuses[-1]
-    for frame in frames.values():
+    helpers = {thread.ident for thread in _helpers()}
+    for thread, frame in frames.items():
         file = frame.f_code.co_filename
-        if any(room in file for room in _WAITING_ROOMS):
-            return f"other ranks ({Path(file).name}:{frame.f_lineno})"
-    return ""
+        for what, rooms in _WAITING_ROOMS.items():
+            if thread not in helpers and any(room in file for room in rooms):
+                return f"{what} ({Path(file).name}:{frame.f_lineno})"
+    return "the disk" if process_state(os.getpid(), threading.main_thread().native_id) == "D" else ""
+
+
+def process_state(pid: int, thread: int | None = None) -> str:
+    """Linux's letter for a process or one thread of it (R runs, D waits for the disk, Z is gone).
+
+    Empty where it cannot be known.
+    """
+    place = Path(f"/proc/{pid}") if thread is None else Path(f"/proc/{pid}/task/{thread}")
+    try:
+        return (place / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
 
 
 def _place(frame: FrameType | None) -> str:

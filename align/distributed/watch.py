@@ -8,10 +8,10 @@ import signal
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from align.distributed.pulse import Beat, read_beat, stack_file
+from align.distributed.pulse import COMPUTES, PERIOD, Beat, process_state, read_beat, stack_file
 
 SHARE_OF_GRACE = 0.7
 """A rank that stood still for this share of ``launch.grace`` hangs: the rest is for ending all of them."""
@@ -28,6 +28,38 @@ class Stuck:
     why: str
 
 
+class Outside:
+    """When processes were seen at work from outside: code that lets no thread run sends no sign of life."""
+
+    def __init__(self) -> None:
+        self._used: dict[int, tuple[float, float]] = {}
+        self._moved: dict[int, float] = {}
+
+    def moved(self, pid: int, now: float) -> float:
+        """Seconds of the monotonic clock at which a process has last been seen to compute, or to read."""
+        import psutil
+
+        try:
+            times = psutil.Process(pid).cpu_times()
+        except psutil.Error:
+            return self._moved.get(pid, 0.0)
+        used = times.user + times.system
+        before, looked = self._used.get(pid, (used, now))
+        if used - before > COMPUTES * (now - looked) or process_state(pid) == "D":
+            self._moved[pid] = now
+        self._used[pid] = (used, now)
+        return self._moved.get(pid, 0.0)
+
+    def refreshed(self, beats: Mapping[int, Beat | None], now: float) -> dict[int, Beat | None]:
+        """The signs of life, a late one brought up to when its process was seen at work."""
+        return {
+            rank: replace(beat, at=max(beat.at, self.moved(beat.pid, now)))
+            if beat is not None and now - beat.at > 4 * PERIOD
+            else beat
+            for rank, beat in beats.items()
+        }
+
+
 def stuck(beats: Mapping[int, Beat | None], now: float, since: float, limit: float) -> Stuck | None:
     """The rank that has stood still longest, if longer than ``limit`` seconds; None where all are alive.
 
@@ -39,9 +71,7 @@ def stuck(beats: Mapping[int, Beat | None], now: float, since: float, limit: flo
     for rank, beat in beats.items():
         silent = now - (beat.at if beat else since)
         if silent > limit:
-            why = (
-                f"gave no sign of life for {silent:.0f} s (stopped, or stuck in code that lets no thread run)"
-            )
+            why = f"gave no sign of life for {silent:.0f} s (stopped, or in code that lets no thread run)"
             found.append((silent, Stuck(rank, why)))
         elif beat and not beat.waits and beat.quiet > limit:
             why = f"did not move for {beat.quiet:.0f} s, and waits for no other rank"
@@ -95,16 +125,9 @@ def kill(pid: int) -> None:
 
 def is_alive(pid: int) -> bool:
     """Whether a process is there and no zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        if Path("/proc/self").exists():
-            return False
-        return _answers(pid)
-    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
-
-
-def _answers(pid: int) -> bool:
+    state = process_state(pid)
+    if state or Path("/proc/self").exists():
+        return state not in ("", "Z", "X")
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

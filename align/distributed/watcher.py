@@ -11,7 +11,7 @@ from pathlib import Path
 from align.distributed.failures import is_done
 from align.distributed.pulse import PERIOD, Beat, read_beat
 from align.distributed.settings import LaunchSettings
-from align.distributed.watch import SHARE_OF_GRACE, is_alive, kill, stack_of, stuck, where
+from align.distributed.watch import SHARE_OF_GRACE, Outside, is_alive, kill, stack_of, stuck, where
 
 MERCY = 5.0
 """Seconds that ranks have to end by themselves after one has died."""
@@ -45,6 +45,7 @@ class Watcher(threading.Thread):
         self._over = threading.Event()
         self._since = time.monotonic()
         self._pids: dict[int, int] = {}
+        self._outside = Outside()
 
     def __enter__(self) -> Watcher:
         self.start()
@@ -75,7 +76,7 @@ class Watcher(threading.Thread):
             if now - min(fell) > MERCY:
                 self._end(alive)
             return
-        found = stuck(alive, now, self._since, self._limit)
+        found = stuck(self._outside.refreshed(alive, now), now, self._since, self._limit)
         if found is not None and self.hung is None:
             beat = alive[found.rank]
             stack = stack_of(self._folder, found.rank, beat.pid) if beat else ""

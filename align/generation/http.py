@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from align.distributed.pulse import excused
 from align.errors import ServerError
 from align.registry import near
 
@@ -87,7 +88,8 @@ class Requests:
         Raises:
             ServerError: says what was tried, how often, and what the server said last.
         """
-        answer = self._answer("POST", path, body)
+        with excused(f"an answer of {self.place}"):
+            answer = self._answer("POST", path, body)
         if not answer.is_success:
             raise self._refusal(answer)
         try:

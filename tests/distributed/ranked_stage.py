@@ -108,6 +108,16 @@ def _compute() -> None:
         big = torch.linalg.matrix_exp(big * 1e-6)
 
 
+def _hold() -> None:
+    """As long, in a call that lets no other thread run: no sign of life can be given."""
+    until = time.monotonic() + 15
+    count = 10_000_000
+    while time.monotonic() < until:
+        began = time.monotonic()
+        sum(range(count))
+        count = int(count * 14 / (time.monotonic() - began))
+
+
 def _fork() -> None:
     """A child that outlives its parent unless somebody ends it; then the parent dies."""
     import subprocess

@@ -165,9 +165,10 @@ def test_a_rank_that_hangs_is_named_with_its_stack(
 
 
 @pytest.mark.slow
-def test_a_long_computation_is_no_hang(launched: Launched) -> None:
-    """It is longer than a rank may stand still, in one call that lets nothing in Python move."""
-    command = launched("work.what=compute")
+@pytest.mark.parametrize("what", ["compute", "hold"])
+def test_a_long_computation_is_no_hang(what: str, launched: Launched) -> None:
+    """It is longer than a rank may stand still, in calls that let nothing in Python move."""
+    command = launched(f"work.what={what}")
     code, said = command.finish()
     assert code == 0, said
     assert command.steps() == ["1", "2", "3", "4"]

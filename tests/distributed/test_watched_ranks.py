@@ -5,9 +5,14 @@ from __future__ import annotations
 import faulthandler
 import hashlib
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +21,7 @@ from align.distributed import pulse
 from align.distributed.failures import Failure, culprit, read_failure, write_done, write_failure
 from align.distributed.pulse import Beat, Pulse, excused, mark, read_beat
 from align.distributed.verdict import Ends, verdict
-from align.distributed.watch import main_thread, stuck, where
+from align.distributed.watch import Outside, main_thread, stuck, where
 from align.distributed.watcher import Hung
 from align.errors import DataError, RankError, StoppedElsewhere, Terminated
 
@@ -45,6 +50,43 @@ def test_who_hangs(beats: dict[int, Beat | None], rank: int | None) -> None:
 
 def test_a_rank_has_time_to_begin() -> None:
     assert stuck({0: None}, now=100.0, since=95.0, limit=10.0) is None
+
+
+def test_a_process_at_work_is_alive_without_a_sign() -> None:
+    """Its beats are 20 s old; from outside it is seen to compute, a sleeping one is not."""
+    outside, now = Outside(), time.monotonic()
+    works = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    sleeps = subprocess.Popen(["sleep", "60"])
+    try:
+        beats = {rank: replace(beat(at=now - 20), pid=one.pid) for rank, one in enumerate((works, sleeps))}
+        outside.refreshed(beats, now)
+        until = now + 10
+        while outside.moved(works.pid, time.monotonic()) == 0.0:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        found = stuck(outside.refreshed(beats, time.monotonic()), time.monotonic(), now - 30, limit=15)
+    finally:
+        works.kill()
+        sleeps.kill()
+        works.wait()
+        sleeps.wait()
+    assert found is not None
+    assert found.rank == 1
+
+
+def test_a_wait_for_the_network_is_not_held_against_a_rank(tmp_path: Path) -> None:
+    """A thread of the main one's pool reads from a socket that says nothing."""
+    one, other = socket.socketpair()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(lambda: one.makefile().readline())
+        with Pulse(tmp_path, rank=0):
+            until = time.monotonic() + 5
+            while "the network" not in (read_beat(tmp_path, 0) or beat()).waits:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+        other.close()
+        asked.result()
+    one.close()
 
 
 def test_where_a_rank_was_is_said_in_words() -> None:
@@ -102,7 +144,7 @@ def test_a_thread_that_sleeps_is_quiet_and_one_that_computes_is_not(tmp_path: Pa
     assert still[-1].quiet > 0.3
     assert still[-1].waits == ""
     # one call, in which Python's stack does not change, and which lets other threads run
-    busy = beats_while(tmp_path, lambda: bool(hashlib.pbkdf2_hmac("sha256", b"a", b"b", 1_500_000)))
+    busy = beats_while(tmp_path, lambda: bool(hashlib.pbkdf2_hmac("sha256", b"a", b"b", 3_500_000)))
     assert busy[-1].at - busy[0].at > 0.3
     assert max(one.quiet for one in busy) < 0.3
 
