@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from align.alarms.watch import counted
 from align.distributed.device import device
-from align.distributed.world import led, world
+from align.distributed.world import led
 from align.errors import DataError, EmptySplit, ModelError
 from align.evaluation.compare import Answers, sample_rows
 from align.evaluation.policies import answers, scored
@@ -174,11 +174,11 @@ def report(run: Run, stage: SamplingStage, policy: Policy, scorer: Scorer, raise
         before = scored(answers("start", start, unseen, stage.sampling, run.seed), unseen, scorer)
     after = scored(answers(run.stage_name, policy, unseen, stage.sampling, run.seed), unseen, scorer)
     rows = sample_rows(unseen, (before, after), "reward")
-    led(lambda: write_samples(run.directory / "samples.jsonl", rows))
+    write_samples(run.directory / "samples.jsonl", rows)
     run.tracker.table("samples", [flat(row) for row in rows])
     results = [*_gained(run.stage_name, before, after, unseen), *raised]
     run.write_results(results)
-    if world().leads and not run.is_step:
+    if not run.is_step:
         places = {"model": run.directory / "model", "results": run.directory / "results.json"}
         print_summary(results, rows, places, shown=stage.evaluation.shown)
 

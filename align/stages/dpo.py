@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from align.pairs.read import refuse_demonstrations
 from align.protocols import PairLoss
@@ -30,6 +30,7 @@ __all__ = ["Dpo"]
 class Dpo:
     """``stage=dpo``: a policy from pairs; the reference is the model that it starts from."""
 
+    many_ranks: ClassVar[bool] = True
     model: ModelSettings
     adapter: AdapterSettings
     dataset: DatasetSettings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from align.errors import ConfigError
 from align.pairs.read import refuse_unlabelled
@@ -27,6 +27,7 @@ __all__ = ["Kto"]
 class Kto:
     """``stage=kto``: a policy from labelled replies; the reference is the model that it starts from."""
 
+    many_ranks: ClassVar[bool] = True
     model: ModelSettings
     adapter: AdapterSettings
     dataset: DatasetSettings

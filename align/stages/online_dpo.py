@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from align.ppo.settings import OnlineSettings
 from align.protocols import PairLoss, RewardModel
@@ -29,6 +29,7 @@ __all__ = ["OnlineDpo"]
 class OnlineDpo:
     """``stage=online_dpo``: a policy from a reward, by pairs of its own replies."""
 
+    many_ranks: ClassVar[bool] = True
     model: ModelSettings
     adapter: AdapterSettings
     dataset: DatasetSettings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from align.ppo.settings import (
     CriticSettings,
@@ -37,6 +37,7 @@ __all__ = ["Ppo"]
 class Ppo:
     """``stage=ppo``: a policy from a reward, by its own replies; its reference is its start."""
 
+    many_ranks: ClassVar[bool] = True
     model: ModelSettings
     adapter: AdapterSettings
     dataset: DatasetSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from align.pairs.read import refuse_demonstrations
 from align.protocols import ScoreLoss
@@ -28,6 +28,7 @@ __all__ = ["Reward"]
 class Reward:
     """``stage=reward``: a reward model from pairs; its accuracy on unseen pairs beside the Bayes limit."""
 
+    many_ranks: ClassVar[bool] = True
     model: ModelSettings
     adapter: AdapterSettings
     dataset: DatasetSettings

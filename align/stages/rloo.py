@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from align.ppo.settings import (
     GroupSettings,
@@ -36,6 +36,7 @@ __all__ = ["Rloo"]
 class Rloo:
     """``stage=rloo``: a policy from a reward, by its own replies, without a critic."""
 
+    many_ranks: ClassVar[bool] = True
     model: ModelSettings
     adapter: AdapterSettings
     dataset: DatasetSettings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from align.settings import (
     AdapterSettings,
@@ -24,6 +24,7 @@ __all__ = ["Sft"]
 class Sft:
     """``stage=sft``: a policy that gives the demonstrations' replies; the next stages start from it."""
 
+    many_ranks: ClassVar[bool] = True
     model: ModelSettings
     adapter: AdapterSettings
     dataset: DatasetSettings
