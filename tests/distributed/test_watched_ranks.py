@@ -158,7 +158,7 @@ def test_what_the_code_says_of_itself_stands_in_its_signs(tmp_path: Path) -> Non
 
     last = beats_while(tmp_path, wait)[-1]
     assert (last.mark, last.waits) == ("dpo, step 3 of 6", "a server")
-    assert last.place.startswith("tests/distributed/test_watch.py:")
+    assert last.place.startswith("tests/distributed/test_watched_ranks.py:")
     mark("")
 
 
