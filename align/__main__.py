@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
-from align.errors import AlignError
+from align.answer import answered
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,26 +16,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"-h", "--help", "help"} & set(arguments):
         print(help_text())
         return 0
-    try:
-        if {"-m", "--multirun"} & set(arguments):
-            from align.sweep import sweep
+    return answered(lambda: _obey(arguments))
 
-            return sweep([word for word in arguments if word not in ("-m", "--multirun")])
-        from align.compose import run_from
 
-        run = run_from(arguments, ["python", "-m", "align", *arguments])
-        run.execute()
-    except AlignError as error:
-        print(f"align: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("align: stopped by the keyboard", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # A reader such as `head` closed our output; Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+def _obey(arguments: Sequence[str]) -> int:
+    from align.distributed.by_hand import as_rank, is_rank, refuse_sweep
+    from align.overrides import in_our_words
+
+    is_swept = bool({"-m", "--multirun"} & set(arguments))
+    words = in_our_words([word for word in arguments if word not in ("-m", "--multirun")])
+    if is_rank(words):
+        return as_rank(lambda: refuse_sweep(words) if is_swept else _run(words))
+    if is_swept:
+        from align.sweep import sweep
+
+        return sweep(words)
+    _run(words)
     return 0
+
+
+def _run(words: Sequence[str]) -> None:
+    from align.compose import run_from
+    from align.distributed.by_hand import watching
+    from align.distributed.start import start
+
+    run = run_from(words, ["python", "-m", "align", *words])
+    with watching(run.launch):
+        start(run)
 
 
 if __name__ == "__main__":

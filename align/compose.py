@@ -11,29 +11,17 @@ import itertools
 import re
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from align import registry
-from align.config import Mistakes, Problems, field_types, section, unknown_key, value_of
+from align.config import Mistakes, Problems, field_types, value_of
 from align.errors import ConfigError
 from align.overrides import Choice, choices, conf_folder, each_readable, groups, parse, quoted, readable
-from align.protocols import Tracker
-from align.run import Run, cache_folder, flat
-from align.settings import NaturalInt, RunSettings
-
-COMMON: dict[str, Any] = {"run": RunSettings, "seed": NaturalInt, "resume": bool, "tracking": Tracker}
-"""Sections that every stage has."""
+from align.run import Run, flat
+from align.typed import COMMON, typed_run
 
 _PIPELINE = ("stage", "order", "steps")
 """Sections that a pipeline reads itself; every other option is for its steps."""
-
-SECRET_KEY = re.compile(
-    r"(^|_)(api_?key|secret|password|passwd|auth_token|access_token|hf_token|token)$", re.I
-)
-SECRET_VALUE = re.compile(
-    r"(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f]))"
-)
 
 
 def run_from(overrides: Sequence[str], command: Sequence[str]) -> Run:
@@ -46,6 +34,9 @@ def run_from(overrides: Sequence[str], command: Sequence[str]) -> Run:
     if not any(choice.key == "run.dir" for choice in typed):
         if any(choice.key == "resume" and choice.text == "true" for choice in typed):
             raise ConfigError("resume=true needs run.dir=DIR: the run to continue")
+        last = {choice.key: choice.text for choice in typed}
+        if last.get("launch.nodes", "1") != "1" and last.get("launch.submit", "null") in ("null", "none"):
+            raise ConfigError("several nodes need run.dir=DIR: one folder, which all of them see")
         typed.append(Choice("run.dir", _dated_folder(typed), is_group=False))
     values = compose(typed)
     steps: list[Run] = []
@@ -62,7 +53,7 @@ def run_from(overrides: Sequence[str], command: Sequence[str]) -> Run:
         values.pop("collect", None)
         steps = _steps(values, typed, command)
         values["steps"] = {step.directory.name: dict(step.config) for step in steps}
-    return _typed_run(values, command, steps)
+    return typed_run(values, _yaml(values), command, steps)
 
 
 def compose(typed: Sequence[Choice]) -> dict[str, Any]:
@@ -95,6 +86,12 @@ def compose(typed: Sequence[Choice]) -> dict[str, Any]:
         raise ConfigError(_reworded(error)) from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def _yaml(values: Mapping[str, Any]) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(dict(values)))
 
 
 def combinations(overrides: Sequence[str]) -> list[list[str]]:
@@ -135,63 +132,11 @@ def _reworded(error: Exception) -> str:
 
 
 def _dated_folder(typed: Sequence[Choice]) -> str:
+    from align.distributed.world import joined, of_first
+
     stage = next((choice.text for choice in typed if choice.key == "stage"), "run")
-    return f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{stage}"
-
-
-def _typed_run(
-    values: dict[str, Any], command: Sequence[str], steps: Sequence[Run] = (), is_step: bool = False
-) -> Run:
-    problems = Problems()
-    _refuse_secrets(values, problems)
-    common = {
-        key: section(hint, values.get(key), key, problems)
-        if hint is RunSettings
-        else value_of(hint, values.get(key), key, problems)
-        for key, hint in COMMON.items()
-    }
-    name = values["stage"]["name"]
-    stage = _typed_stage(name, values, problems)
-    problems.raise_if_any()
-    from omegaconf import OmegaConf
-
-    return Run(
-        directory=Path(common["run"].dir),
-        stage=stage,
-        stage_name=name,
-        seed=common["seed"],
-        resume=common["resume"],
-        tracker=common["tracking"],
-        config=values,
-        config_yaml=OmegaConf.to_yaml(OmegaConf.create(values)),
-        command=command,
-        cache=cache_folder(common["run"].cache),
-        is_step=is_step,
-        steps=steps,
-    )
-
-
-def _typed_stage(name: str, values: Mapping[str, Any], problems: Problems) -> Any:
-    cls = registry.component("stage", name)
-    hints = field_types(cls)
-    known = [*hints, *COMMON, "stage"]
-    for key, value in values.items():
-        if key in known or key == "steps" or value is None:
-            continue
-        if key in groups():
-            problems.add(key, f"stage={name} does not use a {key}; leave out {key}=...")
-        else:
-            problems.add(key, unknown_key(key, known))
-    own = {key: values[key] for key in hints if values.get(key) is not None}
-    return section(cls, own, "", problems)
-
-
-def _refuse_secrets(values: Mapping[str, Any], problems: Problems) -> None:
-    for key, value in flat(values).items():
-        if not isinstance(value, str):
-            continue
-        if SECRET_KEY.search(key.split(".")[-1]) or SECRET_VALUE.search(value):
-            problems.add(key, "looks like a secret; those come from the environment only (WANDB_API_KEY)")
+    with joined():  # ranks that a launcher has started may read the clock at two sides of a second
+        return of_first(f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{stage}")
 
 
 def _steps(values: Mapping[str, Any], typed: Sequence[Choice], command: Sequence[str]) -> list[Run]:
@@ -228,7 +173,7 @@ def _steps(values: Mapping[str, Any], typed: Sequence[Choice], command: Sequence
         kept = Choice("run.cache", quoted(values["run"]["cache"]), is_group=False)
         try:
             composed = compose(_last_wins([start, kept, *unless_typed, *mine, *wiring, *own[name], place]))
-            runs.append(_typed_run(composed, command, is_step=True))
+            runs.append(typed_run(composed, _yaml(composed), command, is_step=True))
         except Mistakes as error:
             problems.lines += [f"steps.{name}.{line}" for line in error.lines]
         except ConfigError as error:

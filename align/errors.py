@@ -100,3 +100,30 @@ class Terminated(AlignError):
     """SIGTERM arrived: the step was finished and saved. 143 = 128 + SIGTERM, what schedulers expect."""
 
     exit_code = 143
+
+
+class StoppedElsewhere(AlignError):
+    """Another rank of this run stopped, and says why; this one ends with the same exit code, in silence."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class RankError(AlignError, RuntimeError):
+    """A rank failed, was killed, left early or hung, and the others were ended with it.
+
+    ``exit_code`` is the failed rank's own where it stopped at an ``AlignError``.
+    """
+
+    exit_code = 9
+
+    def __init__(self, message: str, exit_code: int = 9) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class RanksDiffer(AlignError, ValueError):
+    """The ranks of a run do not work on the same: other data, settings, versions or seed."""
+
+    exit_code = 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from align.errors import ConfigError
 
 _BY_PARTS = {"run": "run.dir=runs/mine", "steps": "steps.dpo.loss.beta=0.3"}
 """Sections that no single value stands for, each with a part as it is typed."""
+
+
+_LAUNCHERS = {"submitit_slurm": "slurm", "submitit_local": "local", "basic": "null"}
+"""Hydra's names of launchers, and what they are as ``launch.submit``."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,34 @@ def parse(override: str) -> Choice:
             f"no {key} named '{text}'.{registry.near(text, choices(key))} Known: {', '.join(choices(key))}"
         )
     return Choice(key, text, is_group)
+
+
+def in_our_words(words: Sequence[str]) -> list[str]:
+    """What is typed for Hydra's launcher plugin, as the section ``launch`` knows it.
+
+    ``hydra/launcher=submitit_slurm hydra.launcher.partition=gpu`` -> ``launch.submit=slurm
+    launch.cluster.partition=gpu``.
+
+    Raises:
+        ConfigError: another launcher of Hydra's.
+    """
+    found = []
+    for word in words:
+        key, sign, text = word.partition("=")
+        key = key.lstrip("+")
+        if key == "hydra/launcher":
+            if text not in _LAUNCHERS:
+                raise ConfigError(
+                    f"{word}: ranks and sweeps are started by align itself; jobs are handed in with "
+                    f"launch.submit=slurm or launch.submit=local"
+                )
+            found.append(f"launch.submit={_LAUNCHERS[text]}")
+        elif key.startswith("hydra.launcher."):
+            name = key.removeprefix("hydra.launcher.")
+            found.append(f"launch.{'' if name == 'nodes' else 'cluster.'}{name}{sign}{text}")
+        else:
+            found.append(word)
+    return found
 
 
 def readable(text: str) -> str:

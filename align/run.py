@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from align import __version__
+from align.distributed.agree import facts_of, require_same
+from align.distributed.settings import LaunchSettings
+from align.distributed.world import joined, led, world
 from align.errors import ConfigError
 from align.files import remove_leftovers, sha256_of, write_json, write_whole
 from align.settings import RunSettings
@@ -47,6 +50,8 @@ class Run:
     config_yaml: str = ""
     """The same as text, written to config.yaml."""
     command: Sequence[str] = ()
+    launch: LaunchSettings = field(default_factory=LaunchSettings)
+    """How its ranks are started, watched and ended; ``align.distributed.start`` reads it."""
     cache: Path = field(default_factory=lambda: user_cache())
     """What is computed once and kept for later runs; whoever writes there makes its folder."""
     is_step: bool = False
@@ -59,12 +64,22 @@ class Run:
     def execute(self) -> None:
         """Does the work: opens the directory, runs the stage, and writes down how it ended.
 
+        Of several ranks each runs the stage; rank 0 alone writes and tracks.
+
         Raises:
             ConfigError: the directory already holds a run and ``resume`` is false, or holds another one.
+            RanksDiffer: the ranks have other settings, versions or code.
         """
+        from align.tracking.none import NoTracker
+
+        with joined(self.launch.timeout):
+            require_same(lambda: facts_of(self))
+            led(self._open)
+            (self if world().leads else replace(self, tracker=NoTracker()))._work()
+
+    def _work(self) -> None:
         from align.training.signals import sigterm_raised
 
-        self._open()
         started = time.time()
         state, code = "failed", 1
         try:
@@ -89,6 +104,8 @@ class Run:
     def note(self, **facts: Any) -> None:
         """Adds facts to run.json, durably."""
         self.record.update(facts)
+        if not world().leads:
+            return
         write_json(self.directory / "run.json", self.record)
 
     def note_input(self, role: str, path: str | None, fingerprint: str | None = None) -> None:
@@ -117,18 +134,27 @@ class Run:
 
     def offer_model(self) -> None:
         """Writes down the model that this run made, and refers the tracker to it."""
+        if not world().leads:
+            return
         model = self.directory / "model"
         self.note(outputs={"model": {"path": str(model), "sha256": sha256_of(model)}})
         self.tracker.artifact(f"{self.stage_name}-{self.directory.name}", "model", model)
 
     def write_results(self, results: Sequence[Result]) -> None:
         """Writes results.json and sends the same numbers to the tracker."""
+        if not world().leads:
+            return
         from align.report.files import write_results
 
         write_results(self.directory / "results.json", results)
         self.tracker.summary({result.metric: result.value for result in results})
 
-    def _open(self) -> None:
+    def check(self) -> dict[str, Any] | None:
+        """What run.json holds of this run so far, None where it is new; nothing is written.
+
+        Raises:
+            ConfigError: the directory holds a run and ``resume`` is false, or holds another one.
+        """
         found = read_record(self.directory)
         taken = _holds_something(self.directory)
         if found and self._did_nothing(found):
@@ -139,8 +165,17 @@ class Run:
                 f"another run.dir starts a new one"
             )
         if found:
-            self.record.update(found)
             self._refuse_another(found)
+        return found
+
+    def note_fall(self, error: str) -> None:
+        """Writes into run.json what its ranks fell by, which rank 0 may not know, or had no time to write."""
+        found = read_record(self.directory)
+        if found and found.get("state") in ("running", "failed"):
+            write_json(self.directory / "run.json", {**found, "state": "failed", "error": error})
+
+    def _open(self) -> None:
+        self.record.update(self.check() or {})
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -187,7 +222,10 @@ class Run:
         return bool(differences(found.get("config", {}), self.config))
 
 
-_NOT_PART_OF_THE_WORK = ("run", "resume", "tracking", "alarms", "annotate", "allocation", "question")
+_NOT_PART_OF_THE_WORK = (
+    *("run", "resume", "tracking", "alarms", "annotate", "allocation", "question"),
+    *("deepspeed", "launch"),
+)
 """Sections that may change between a run and its continuation."""
 
 _JUDGED_ELSEWHERE = ("training", "steps")

@@ -190,6 +190,26 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
+class DeepspeedSettings:
+    """What each rank holds of a model in training (``deepspeed=none``, ``zero1`` ... ``zero3_offload``)."""
+
+    stage: Literal[0, 1, 2, 3] = 0
+    """Stage of ZeRO (Rajbhandari et al. 2020): 0, every rank holds everything; from 1 on the optimiser's
+    moments are parted between the ranks, from 2 on gradients as well, at 3 weights, too."""
+    offload: bool = False
+    """Keeps the optimiser's moments and float32 weights in the processor's memory, and updates them there
+    (stage 2 and 3); at 3 the parted weights as well."""
+    bucket_size: PositiveInt = 50_000_000
+    """Numbers that are sent together, at most: larger buckets are faster, and take memory."""
+    whole_below: NaturalInt = 100_000
+    """Parameters of at most this many numbers stay whole on every rank at stage 3: norms and biases, say."""
+
+    def __post_init__(self) -> None:
+        if self.offload and self.stage < 2:
+            raise ConfigError(f"offload=true is for stage 2 and 3, not for stage {self.stage}")
+
+
+@dataclass(frozen=True)
 class AlarmSettings:
     """What a training run watches for, and what it does then. Lines are those of ``metrics.jsonl``."""
 

@@ -9,23 +9,26 @@ from pathlib import Path
 import pytest
 
 from align.compose import combinations, run_from
+from align.overrides import in_our_words
 
 REPO = Path(__file__).resolve().parent.parent
 PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "experiments").rglob("*.md"))]
 PAGES += sorted((REPO / "align").rglob("*.md"))
-PREFIX = ["python", "-m", "align"]
+NAME = ["-m", "align"]
+"""How every launcher names the project: ``python -m align``, ``torchrun -m align``."""
 
 
 def commands() -> list[list[str]]:
-    """The words after ``python -m align`` of each command within a bash block."""
+    """The words after ``-m align`` of each command within a bash block."""
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for block in re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL):
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
-                if words[: len(PREFIX)] == PREFIX:
-                    found.append(words[len(PREFIX) :])
+                place = next((i for i in range(len(words)) if words[i : i + 2] == NAME), None)
+                if place is not None:
+                    found.append(in_our_words(words[place + 2 :]))
     return found
 
 

@@ -185,6 +185,11 @@ def set_fact(connection: Connection, name: str, value: Any) -> None:
     connection.execute(insert(facts).values(name=name, value=value))
 
 
+def new_secret() -> str:
+    """What a project's draws are made from: 32 bytes in hexadecimal digits."""
+    return secrets.token_hex(32)
+
+
 def _url(url: str | Path) -> str:
     if isinstance(url, Path):
         return f"sqlite:///{url.resolve()}"
@@ -274,7 +279,7 @@ def _prepare(connection: Connection) -> None:
     metadata.create_all(connection)
     if facts.name not in there:
         set_fact(connection, "schema_version", SCHEMA_VERSION)
-        set_fact(connection, "secret", secrets.token_hex(32))
+        set_fact(connection, "secret", new_secret())
 
 
 def _shown(url: str) -> str:

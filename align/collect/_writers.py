@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from align.collect._bench import Draft
+from align.distributed.world import led
 from align.evaluation.policies import prompt_tokens
 from align.generation.kept import KeptAnswers, key_of
 from align.generation.local import sample_tokens
@@ -83,7 +84,8 @@ class ServedWriter:
             text, end = self._reply(prompts[place], own)
             return Draft(Reply(text, self.name, how, own), end == "ended")
 
-        return self.server.each(draft, len(prompts))
+        # one rank asks: each would be asked for the same
+        return led(lambda: self.server.each(draft, len(prompts)))
 
     def sampling_by(self, settings: SamplingSettings) -> ServedWriter:
         """The same one, with other settings."""

@@ -130,6 +130,7 @@ class _Pooling:
     def _scored(self, pairs: Sequence[CandidatePair]) -> list[CandidatePair]:
         import numpy as np
 
+        from align.evaluation.policies import scores_of
         from align.evaluation.statistics import finite
         from align.protocols import ScoresByMember
 
@@ -145,7 +146,7 @@ class _Pooling:
                 members_MN2 = np.array(said).reshape(-1, len(pairs), 2)
                 scores_N2, apart = members_MN2.mean(axis=0), disagreement(members_MN2).tolist()
             else:
-                scores_N2 = finite(scorer.score(prompts, texts), "the reward's scores").reshape(-1, 2)
+                scores_N2 = finite(scores_of(scorer, prompts, texts), "the reward's scores").reshape(-1, 2)
             for place, (first, second) in enumerate(scores_N2.tolist()):
                 facts[place]["margin"] = first - second
                 if apart is not None:

@@ -112,13 +112,14 @@ class _Sampled:
         self.settings, self.bench = settings, bench
 
     def __call__(self, given: Sequence[Candidates], seed: int) -> list[tuple[Outcome, ...]]:
+        from align.evaluation.policies import scores_of
         from align.evaluation.statistics import finite
 
         n, rng = self.settings.n, Random(seed)
         each = [item.prompt for item in given for _ in range(n)]
         drafts = self.bench.writer().write(each, seed)
         texts = [draft.reply.text for draft in drafts]
-        scores = finite(self.bench.scorer().score(each, texts), "the reward's scores").tolist()
+        scores = finite(scores_of(self.bench.scorer(), each, texts), "the reward's scores").tolist()
         found: list[tuple[Outcome, ...]] = []
         for number, item in enumerate(given):
             mine = slice(number * n, (number + 1) * n)

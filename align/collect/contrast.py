@@ -71,6 +71,7 @@ class _Asked:
         self.settings, self.bench = settings, bench
 
     def __call__(self, given: Sequence[Candidates], seed: int) -> list[tuple[Outcome, ...]]:
+        from align.evaluation.policies import scores_of
         from align.evaluation.statistics import finite
 
         rng = Random(seed)
@@ -84,7 +85,7 @@ class _Asked:
         scores = [1.0, 0.0] * len(given)
         if self.settings.label == "reward":
             plain = [item.prompt for item in given for _ in range(2)]
-            found = self.bench.scorer().score(plain, [draft.reply.text for draft in drafts])
+            found = scores_of(self.bench.scorer(), plain, [draft.reply.text for draft in drafts])
             scores = finite(found, "the reward's scores").tolist()
         return [
             (self._outcome(item, (pair.positive, pair.negative), drafts[2 * i : 2 * i + 2], scores[2 * i :]),)

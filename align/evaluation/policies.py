@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from align import registry
+from align.distributed.world import in_shares, shared_out
 from align.evaluation.compare import Answers
 from align.generation.local import sample_tokens
 from align.models.batch import TokenIds
@@ -62,7 +63,14 @@ def scored(answers: Answers, prompts: Sequence[Prompt], scorer: Scorer | None) -
     """The same answers with a reward's scores, or as they are where there is none."""
     if scorer is None:
         return answers
-    return replace(answers, scores=scorer.score(prompts, [one.text for one in answers.replies]))
+    return replace(answers, scores=scores_of(scorer, prompts, [one.text for one in answers.replies]))
+
+
+def scores_of(scorer: Scorer, prompts: Sequence[Prompt], replies: Sequence[str]) -> list[float]:
+    """One score a reply; the ranks share them, and each gets all."""
+    return in_shares(
+        len(replies), lambda own: scorer.score([prompts[i] for i in own], [replies[i] for i in own])
+    )
 
 
 def prompt_tokens(policy: Policy, prompts: Sequence[Prompt], room: int) -> list[TokenIds]:
@@ -84,14 +92,25 @@ def logps_of(
     (Huang et al. 2024), so that their difference estimates the drift between the policies as they are
     sampled; at temperature 0 there is no distribution to compare, and they are taken at 1.
     """
-    found: tuple[list[float], list[float]] = ([], [])
     ids = [np.array(reply.token_ids, dtype=np.int32) for reply in replies]
     room, temperature = policy.max_length - sampling.max_new_tokens, sampling.temperature or 1.0
-    for one, values in zip((policy, reference), found, strict=True):
-        prompt_ids, forward = prompt_tokens(one, prompts, room), open_forward(one.model, one.pad_id, say=say)
+    found = []
+    for one in (policy, reference):
+        prompt_ids = prompt_tokens(one, prompts, room)
         groups = [ReplyGroup(prompt, (reply,)) for prompt, reply in zip(prompt_ids, ids, strict=True)]
-        with torch.no_grad(), evaluating(one.model):
-            for start in range(0, len(groups), batch_size):
-                logps = forward.logps(groups[start : start + batch_size], temperature)
-                values.extend(logps.sums_B().double().tolist())
-    return found
+        found.append(_sums(one, groups, temperature, batch_size))
+    return found[0], found[1]
+
+
+def _sums(policy: Policy, groups: Sequence[ReplyGroup], temperature: float, batch_size: int) -> list[float]:
+    """Log-probabilities of each group's one reply; the ranks share the batches."""
+    forward = open_forward(policy.model, policy.pad_id, say=say)
+
+    def look(start: int) -> list[float]:
+        logps = forward.logps(groups[start : start + batch_size], temperature)
+        sums: list[float] = logps.sums_B().double().tolist()
+        return sums
+
+    with torch.no_grad(), evaluating(policy.model):
+        batches = shared_out(range(0, len(groups), batch_size), look)
+    return [one for batch in batches for one in batch]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from align.distributed.world import led, world
 from align.files import write_whole
 
 Item = TypeVar("Item")
@@ -32,20 +33,31 @@ def in_chunks(
 
     ``work`` is given a chunk and its seed. ``from_row`` is given the item that a line should be about (None
     beyond the last), its values and its place (``file:line``); it returns None where the values are no whole
-    line, and raises where they are about something else.
+    line, and raises where they are about something else. Of several ranks all work on each chunk, and the
+    first one writes.
     """
-    found = _whole_chunks(path, items, chunk, from_row)
-    # what a kill left of a chunk goes first, so that nothing stands twice
-    write_whole(path, b"".join(map(to_line, items[: len(found)], found)))
-    with path.open("ab") as file:
-        for start in range(len(found), len(items), chunk):
-            mine = items[start : start + chunk]
-            results = work(mine, seed_of(seed, start))
-            file.write(b"".join(map(to_line, mine, results)))
-            file.flush()
-            os.fsync(file.fileno())
-            found += results
+
+    def kept() -> list[Found]:
+        found = _whole_chunks(path, items, chunk, from_row)
+        # what a kill left of a chunk goes first, so that nothing stands twice
+        write_whole(path, b"".join(map(to_line, items[: len(found)], found)))
+        return found
+
+    found = led(kept)
+    for start in range(len(found), len(items), chunk):
+        mine = items[start : start + chunk]
+        results = work(mine, seed_of(seed, start))
+        if world().leads:
+            _append(path, b"".join(map(to_line, mine, results)))
+        found += results
     return found
+
+
+def _append(path: Path, lines: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(lines)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def seed_of(seed: int, start: int) -> int:

@@ -149,7 +149,7 @@ def graph(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
     Raises:
         RuntimeError: something that ``run`` does cannot be part of one.
     """
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         run()  # what libraries set up at their first call is no part of the recording

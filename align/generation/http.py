@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from align.distributed.pulse import excused
 from align.errors import ServerError
 from align.registry import near
 
@@ -88,7 +89,8 @@ class Requests:
         Raises:
             ServerError: says what was tried, how often, and what the server said last.
         """
-        answer = self._answer("POST", self._address(path), body)
+        with excused(f"an answer of {self.place}"):
+            answer = self._answer("POST", self._address(path), body)
         if not answer.is_success:
             raise self._refusal(answer)
         try:
@@ -106,7 +108,8 @@ class Requests:
             ServerError: as ``post``, and it says itself that it did not (``"success": false``).
         """
         url = re.sub(r"/v\d+$", "", self.settings.url.rstrip("/")) + path
-        answer = self._answer("POST", url, body)
+        with excused(f"an answer of {self.place}"):
+            answer = self._answer("POST", url, body)
         try:
             failed = answer.json().get("success") is False
         except (ValueError, AttributeError):

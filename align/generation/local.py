@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from align.distributed.world import in_shares, world
 from align.generation.sampler import Progress, TokenIds, ValueHead, open_sampler
 from align.models.policy import Policy
 from align.settings import SamplingSettings
+from align.training.determinism import seed_of
 from align.types import Prompt, SampledReply
 
 
@@ -18,6 +20,8 @@ def sample_replies(
     progress: Progress | None = None,
 ) -> list[SampledReply]:
     """One reply to each prompt, in the order of the prompts: ``Sampler.draw`` of their tokens.
+
+    The ranks share the prompts, and each gets all replies, which are those of one rank alone.
 
     Raises:
         ModelError: a prompt and its reply together have more tokens than the model has positions for.
@@ -42,4 +46,11 @@ def sample_tokens(
         ModelError: as ``sample_replies``, and an empty prompt.
         NonFiniteError: as ``sample_replies``.
     """
-    return open_sampler(policy).draw(prompt_ids, settings, seed, progress, value_head)
+    sampler = open_sampler(policy)
+    # transformers' generate draws by what shares a batch: two ranks must not draw the same
+    own_seed = seed if sampler.refusal is None else seed_of(world().rank, seed)
+
+    def draw(places: Sequence[int]) -> list[SampledReply]:
+        return sampler.draw(prompt_ids, settings, own_seed, progress, value_head, places)
+
+    return in_shares(len(prompt_ids), draw)

@@ -55,6 +55,7 @@ class Sampler:
         seed: int,
         progress: Progress | None = None,
         value_head: ValueHead | None = None,
+        places: Sequence[int] | None = None,
     ) -> list[SampledReply]:
         """One reply to each prompt, in the order of the prompts.
 
@@ -65,6 +66,7 @@ class Sampler:
         Args:
             settings: ``batch_size`` rows are alive at once.
             value_head: applied to the very hidden states that the output head reads; fills ``values``.
+            places: the prompts of the list that are answered, in ascending order; none answers all.
 
         Raises:
             ModelError: an empty prompt, or a prompt and its reply together have more tokens than the model
@@ -73,12 +75,13 @@ class Sampler:
         """
         _check_room(self.policy, prompt_ids, settings)
         if self.refusal is not None:
-            return generate(self.policy, prompt_ids, settings, seed, progress)
+            asked = prompt_ids if places is None else [prompt_ids[place] for place in places]
+            return generate(self.policy, asked, settings, seed, progress)
         whole = plain_model(self.policy.model)
         head = head_of(whole)
         assert head is not None, "the probe has used it"
         with torch.no_grad(), evaluating(self.policy.model), attending(whole):
-            writing = _Writing(self.policy, head, prompt_ids, settings, seed, value_head)
+            writing = _Writing(self.policy, head, prompt_ids, settings, seed, value_head, places)
             while writing.goes_on:
                 finished = writing.step()
                 if finished and progress is not None:
@@ -114,19 +117,21 @@ class _Writing:
         settings: SamplingSettings,
         seed: int,
         value_head: ValueHead | None,
+        places: Sequence[int] | None,
     ) -> None:
         count, most = len(prompt_ids), settings.max_new_tokens
         self._policy, self._head, self._settings = policy, head, settings
         self._value_head = value_head
         self._prompts = prompt_ids
+        self._asked = range(count) if places is None else places
         # longest first: memory is at its most in the beginning, where running out of it costs least;
         # like prompts beside each other, so that they are read once
         self._waiting = sorted(
-            range(count), key=lambda place: (len(prompt_ids[place]), prompt_ids[place].tobytes(), -place)
+            self._asked, key=lambda place: (len(prompt_ids[place]), prompt_ids[place].tobytes(), -place)
         )
         # by place in the list, whatever its length: each row of numbers is a prompt's own
         self._uniforms_NM = np.random.default_rng(seed).random((count, most))
-        self._decoder = Decoder(plain_model(policy.model), min(count, settings.batch_size), most)
+        self._decoder = Decoder(plain_model(policy.model), min(len(self._asked), settings.batch_size), most)
         self._stops = np.array(policy.chat.stop_ids)
         self._place_B: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self._tokens_B = torch.zeros(0, dtype=torch.int64, device=policy.device)
@@ -186,7 +191,8 @@ class _Writing:
         logps_NM = self._by_reply(self._logps)
         values_NM = self._by_reply(self._values) if self._value_head is not None else None
         found = []
-        for place, count in enumerate(self._counts_N.tolist()):
+        for place in self._asked:
+            count = int(self._counts_N[place])
             ids = self._tokens_NM[place, :count].tolist()
             found.append(
                 SampledReply(

@@ -38,7 +38,9 @@ def head_of(model: Any) -> Head | None:
     softcap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
 
     def head(hidden_RH: Tensor) -> Tensor:
-        logits_RV: Tensor = project(hidden_RH)
+        # past the module's hooks: ranks that share the weights (ZeRO 3) would have to call them equally
+        # often, and each has as many chunks as its replies have tokens
+        logits_RV: Tensor = project.forward(hidden_RH)
         if factor is not None:
             logits_RV = logits_RV * factor
         if divisor is not None:

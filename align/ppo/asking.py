@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from align.distributed.world import led
+from align.evaluation.policies import scores_of
 from align.generation.local import sample_tokens
 from align.models.policy import Policy
 from align.packing.forward import ValueHead
@@ -66,8 +68,9 @@ class Asking:
         """
         ids = [self.questions.ids[index] for index in drawn] * self.replies
         seed = int(np.random.SeedSequence((self.seed, step)).generate_state(1)[0])
-        if self.served is not None:
-            return Sampled(*self.served.draw(ids, self.sampling, seed, step))
+        served = self.served
+        if served is not None:
+            return Sampled(*led(lambda: served.draw(ids, self.sampling, seed, step)))
         return Sampled(sample_tokens(self.policy, ids, self.sampling, seed, value_head=value_head))
 
     def score(self, drawn: Sequence[int], replies: Sequence[SampledReply]) -> Tensor:
@@ -77,6 +80,6 @@ class Asking:
             NonFiniteError: one is NaN or infinite.
         """
         prompts = [self.questions.prompts[index] for index in drawn] * self.replies
-        scores = self.scorer.score(prompts, [reply.text for reply in replies])
+        scores = scores_of(self.scorer, prompts, [reply.text for reply in replies])
         require_finite_scores(scores, [f"prompt {index}" for index in drawn] * self.replies)
         return torch.tensor(scores, dtype=torch.float64)

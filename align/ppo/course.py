@@ -9,13 +9,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from align.distributed.world import shared_out
 from align.evaluation.compare import distinct
 from align.models.policy import evaluating
 from align.packing.forward import Forward
@@ -27,17 +28,18 @@ from align.ppo.objective import explained_variance, importance_weights
 from align.ppo.rollout import Rollout, by_reply, grouped_replies, in_parts, sampled_logps
 from align.ppo.served import server_distance
 from align.ppo.settings import Recipe
-from align.ppo.update import Clipped, Share, cut, mean_of, shuffled, summed
+from align.ppo.update import Clipped, Share, mean_of, minibatches, shuffled, summed
 from align.protocols import Scorer
 from align.settings import TrainingSettings
 from align.training.course import Course
 from align.training.sampler import Sampler, total_steps
 from align.training.state import Trained
-from align.training.update import Items, Taken, update
+from align.training.update import Items, Taken, cut, update
 from align.types import Outlook, SampledReply, TokenExample, TokenLogps, Work
 
 TokenIds = NDArray[np.int32]
 Lap = Callable[[str], None]
+Looked = TypeVar("Looked", Tensor, Outlook)
 
 
 @dataclass
@@ -79,12 +81,14 @@ class Iterations(Course):
         order = shuffled(len(drawn))
         lap("data")
         heard = self.recipe.rollout.old_logps == "sampled"
-        sampled = self.asking.sample(drawn, step, self.actor.value_head if heard else None)
-        replies = sampled.replies
-        lap("sample")
-        scores_N = self.asking.score(drawn, replies).to(self.device, torch.float32)
-        lap("score")
-        rollout = self._judge(drawn, replies, scores_N, order)
+        # once for all of the rollout: at every token would be dear
+        with trained.engine.whole():
+            sampled = self.asking.sample(drawn, step, self.actor.value_head if heard else None)
+            replies = sampled.replies
+            lap("sample")
+            scores_N = self.asking.score(drawn, replies).to(self.device, torch.float32)
+            lap("score")
+            rollout = self._judge(drawn, replies, scores_N, order)
         lap("judge")
         recipe, kl_coef = self.recipe, self.memory.kl.coef
         found = estimate(rollout, self.memory, recipe.score, recipe.kl, recipe.advantage)
@@ -115,10 +119,9 @@ class Iterations(Course):
         reference = None
         if self.reference is not None:
             with self.reference() as forward, torch.no_grad():
-                parts = [
-                    (rows, forward.logps(some, self.actor.temperature).logps_BT)
-                    for rows, some in self._parts(groups, order)
-                ]
+                parts = self._of_parts(
+                    groups, order, lambda some: forward.logps(some, self.actor.temperature).logps_BT
+                )
             reference = TokenLogps(in_parts(parts, own.logps), own.logps.mask_BT)
         ended = torch.tensor([reply.ended for reply in replies], device=device)
         weights = self._weights(own.logps, replies)
@@ -146,32 +149,31 @@ class Iterations(Course):
             if len(heard) == len(replies):
                 return Outlook(logps, by_reply(heard, device).logps_BT)
             with torch.no_grad(), evaluating(actor.model):
-                found = [(rows, actor.values(some)) for rows, some in self._parts(groups, order)]
+                found = self._of_parts(groups, order, actor.values)
             return Outlook(logps, in_parts(found, logps))
         with torch.no_grad(), evaluating(actor.model):
-            looks = [(rows, actor.look(some)) for rows, some in self._parts(groups, order)]
+            looks = self._of_parts(groups, order, actor.look)
         like = by_reply([np.zeros(len(reply.token_ids), np.float32) for reply in replies], device)
         logps_NT = in_parts([(rows, look.logps.logps_BT) for rows, look in looks], like)
         values = [(rows, look.values_BT) for rows, look in looks if look.values_BT is not None]
         return Outlook(TokenLogps(logps_NT, like.mask_BT), in_parts(values, like) if values else None)
 
-    def _parts(
-        self, groups: Sequence[ReplyGroup], order: Sequence[int]
-    ) -> list[tuple[list[int], list[ReplyGroup]]]:
-        """The micro-batches of the first epoch: rows of the rollout, and their groups.
+    def _of_parts(
+        self, groups: Sequence[ReplyGroup], order: Sequence[int], look: Callable[[list[ReplyGroup]], Looked]
+    ) -> list[tuple[list[int], Looked]]:
+        """What a look says of each micro-batch of the first epoch, with its rows of the rollout.
 
-        In the very layout of the update, so that the first minibatch's ratio is 1 to the last bit.
+        In the very layout of the update, and on the rank that it will be on, so that the first minibatch's
+        ratio is 1 to the last bit.
         """
         count, replies = len(groups), self.recipe.rollout.replies
-        parts = [
-            micro
-            for minibatch in cut(order, self.recipe.objective.minibatches)
-            for micro in _micro_batches(minibatch, self.training.micro_batch_size)
-        ]
-        return [
-            ([reply * count + one for reply in range(replies) for one in part], [groups[one] for one in part])
-            for part in parts
-        ]
+        found: list[tuple[list[int], Looked]] = []
+        for minibatch in minibatches(order, self.recipe.objective.minibatches):
+            parts = [minibatch[chunk] for chunk in cut(len(minibatch), self.training.micro_batch_size)]
+            said = shared_out(parts, lambda part: look([groups[one] for one in part]))
+            rows = [[reply * count + one for reply in range(replies) for one in part] for part in parts]
+            found += zip(rows, said, strict=True)
+        return found
 
     def _update(
         self,
@@ -187,7 +189,7 @@ class Iterations(Course):
         work, updates, stop = Work(), 0, False
         for epoch in range(settings.epochs):
             passing = order if epoch == 0 else shuffled(len(order))
-            for minibatch in cut(passing, settings.minibatches):
+            for minibatch in minibatches(passing, settings.minibatches):
                 shares = self._shares(minibatch, step, updates)
                 objective = Clipped(
                     actor=self.actor,
@@ -205,8 +207,8 @@ class Iterations(Course):
                     objective,
                     shares,
                     parameters=trained.parameters,
-                    optimiser=trained.optimiser,
-                    micro_batch_size=self.training.micro_batch_size or len(shares),
+                    engine=trained.engine,
+                    micro_batch_size=self.training.micro_batch_size,
                     max_grad_norm=self.training.max_grad_norm,
                     step=step,
                     ids=[f"prompt {one}" for one in minibatch],
@@ -232,11 +234,6 @@ class Iterations(Course):
         return [
             Share(one, self.demonstrations[index]) for one, index in zip(minibatch, imitated, strict=True)
         ]
-
-
-def _micro_batches(minibatch: Sequence[int], size: int | None) -> list[list[int]]:
-    width = size or len(minibatch)
-    return [list(minibatch[start : start + width]) for start in range(0, len(minibatch), width)]
 
 
 def _looks(

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from align.distributed.world import of_first, shared_out
 from align.evaluation.compare import distinct
 from align.models.policy import evaluating
 from align.packing.forward import Forward
@@ -32,7 +33,7 @@ from align.training.course import Course
 from align.training.objectives import Preference, grouped
 from align.training.sampler import Sampler, total_steps
 from align.training.state import Trained
-from align.training.update import Taken, update
+from align.training.update import Taken, cut, update
 from align.types import SampledReply, TokenLogps, TokenPair, Work
 
 Lap = Callable[[str], None]
@@ -72,10 +73,11 @@ class OnlinePairs(Course):
             step
         )
         lap("data")
-        sampled = self.asking.sample(drawn, step)
-        replies = sampled.replies
-        lap("sample")
-        scores_N = self.asking.score(drawn, replies)
+        with trained.engine.whole():
+            sampled = self.asking.sample(drawn, step)
+            replies = sampled.replies
+            lap("sample")
+            scores_N = self.asking.score(drawn, replies)
         lap("score")
         groups = grouped_replies(
             [self.asking.questions.ids[one] for one in drawn], replies, self.online.replies
@@ -83,11 +85,13 @@ class OnlinePairs(Course):
         pairs = fresh_pairs(groups, scores_N, [f"prompt {one}" for one in drawn], self.online)
         looks = {**_looks(replies, scores_N, len(drawn)), "rollout/pairs": (float(len(pairs)), len(drawn))}
         if self.asking.served is not None:
-            looks |= {**sampled.looks, **self._server_distance(groups, replies)}
+            with trained.engine.whole():
+                looks |= {**sampled.looks, **self._server_distance(groups, replies)}
         if not pairs:  # all replies to each prompt are worth the same: there is nothing to learn from
             return Taken(looks, None)
         parts = parted(pairs, self.online.minibatches)
-        said = [self._ask_reference(part) for part in parts]
+        with trained.engine.whole():
+            said = [self._ask_reference(part) for part in parts]
         lap("judge")
         taken = [
             self._update(step, trained, part, asked, lap)
@@ -120,8 +124,8 @@ class OnlinePairs(Course):
             ),
             pairs,
             parameters=trained.parameters,
-            optimiser=trained.optimiser,
-            micro_batch_size=self.training.micro_batch_size or len(pairs),
+            engine=trained.engine,
+            micro_batch_size=self.training.micro_batch_size,
             max_grad_norm=self.training.max_grad_norm,
             step=step,
             ids=[pair.id for pair in pairs],
@@ -137,18 +141,19 @@ class OnlinePairs(Course):
 
     def _server_distance(self, groups: Sequence[ReplyGroup], replies: Sequence[SampledReply]) -> Metrics:
         """How far the policy is from the server, by a pass of its own over all replies."""
-        count, size = len(groups), self.training.micro_batch_size or len(groups)
-        like = by_reply(
-            [np.zeros(len(one.token_ids), np.float32) for one in replies], self.asking.policy.device
-        )
+        device, chunks = self.asking.policy.device, cut(len(groups), self.training.micro_batch_size)
+        like = by_reply([np.zeros(len(one.token_ids), np.float32) for one in replies], device)
         with torch.no_grad(), evaluating(self.asking.policy.model):
-            parts = [
-                (
-                    [order * count + b for order in range(self.online.replies) for b in range(count)[part]],
-                    self.forward.logps(groups[part], self.asking.sampling.temperature).logps_BT,
-                )
-                for part in (slice(start, start + size) for start in range(0, count, size))
-            ]
+            said = shared_out(
+                chunks,
+                lambda chunk: self.forward.logps(groups[chunk], self.asking.sampling.temperature).logps_BT,
+            )
+        places = range(len(groups))
+        rows = [
+            [order * len(groups) + b for order in range(self.online.replies) for b in places[chunk]]
+            for chunk in chunks
+        ]
+        parts = list(zip(rows, said, strict=True))
         return server_distance(TokenLogps(in_parts(parts, like), like.mask_BT), replies)
 
     def _ask_reference(self, pairs: Sequence[TokenPair]) -> dict[str, TokenLogps]:
@@ -158,14 +163,13 @@ class OnlinePairs(Course):
         """
         if self.reference is None:
             return {}
-        size = self.training.micro_batch_size or len(pairs)
+        chunks = cut(len(pairs), self.training.micro_batch_size)
         with self.reference() as forward, torch.no_grad():
-            return {
-                pairs[start].id: forward.logps(
-                    grouped(pairs[start : start + size]), self.asking.sampling.temperature
-                )
-                for start in range(0, len(pairs), size)
-            }
+            # every rank's, for what they say together
+            said = shared_out(
+                chunks, lambda chunk: forward.logps(grouped(pairs[chunk]), self.asking.sampling.temperature)
+            )
+        return {pairs[chunk.start].id: one for chunk, one in zip(chunks, said, strict=True)}
 
 
 def fresh_pairs(
@@ -183,7 +187,7 @@ def fresh_pairs(
     honest_B = np.ones(len(groups), dtype=np.bool_)
     if online.labels == "bradley_terry":
         # drawn for every prompt, so that what is drawn later does not depend on ties
-        draws_B = torch.rand(len(groups), dtype=torch.float64)
+        draws_B = of_first(torch.rand(len(groups), dtype=torch.float64))
         honest_B = (draws_B < (torch.from_numpy(margins_B) / online.label_temperature).sigmoid()).numpy()
     pairs: list[TokenPair] = []
     for b, (group, name) in enumerate(zip(groups, names, strict=True)):

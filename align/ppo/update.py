@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from align.distributed.world import of_first
 from align.ppo.actor import Actor
 from align.ppo.advantages import Advantages
 from align.ppo.objective import policy_terms, total, value_losses_NT, weight
@@ -159,7 +160,7 @@ def summed(steps: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, tupl
     return sums
 
 
-def cut(order: Sequence[int], parts: int) -> list[list[int]]:
+def minibatches(order: Sequence[int], parts: int) -> list[list[int]]:
     """An order in equal parts; ``parts`` divides it."""
     size = len(order) // parts
     return [list(order[start : start + size]) for start in range(0, size * parts, size)]
@@ -167,5 +168,5 @@ def cut(order: Sequence[int], parts: int) -> list[list[int]]:
 
 def shuffled(count: int) -> list[int]:
     """The prompts of an iteration in a random order, from the global generator."""
-    order: list[int] = torch.randperm(count).tolist()
+    order: list[int] = of_first(torch.randperm(count).tolist())
     return order

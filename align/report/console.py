@@ -11,10 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from align.distributed.world import world
+
 
 def say(text: str) -> None:
-    """One line to the user."""
-    print(text, flush=True)
+    """One line to the user; of several ranks the first one speaks."""
+    if world().leads:
+        print(text, flush=True)
 
 
 def step_heading(number: int, count: int, name: str, directory: Path) -> None:
@@ -33,7 +36,7 @@ class Progress:
         self._bar: RichProgress | None = None
 
     def __enter__(self) -> Progress:
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and world().leads:
             columns = (
                 TextColumn("  {task.description}"),
                 BarColumn(),

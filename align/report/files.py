@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from align.distributed.world import world
 from align.errors import DataError, NonFiniteError
 from align.files import written_aside
 from align.types import Result
@@ -56,9 +57,13 @@ def read_results(path: Path) -> list[Result]:
 def write_samples(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """``samples.jsonl``: one JSON object a line (``evaluation.compare.sample_rows``), whole or absent.
 
+    Of several ranks the first one writes.
+
     Raises:
         NonFiniteError: a number in a row is NaN or infinite.
     """
+    if not world().leads:
+        return
     with written_aside(path) as file:
         for number, row in enumerate(rows, start=1):
             try:

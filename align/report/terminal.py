@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from align.distributed.world import world
 from align.report.names import compares, in_words, measure, rank, reference_of, subject
 from align.types import Result
 
@@ -28,8 +29,11 @@ def print_summary(
 ) -> None:
     """Results, the first ``shown`` samples side by side (not a choice of the best), and where files lie.
 
-    ``samples`` are rows of ``samples.jsonl``; ``places`` maps what was written to its path.
+    ``samples`` are rows of ``samples.jsonl``; ``places`` maps what was written to its path. Of several ranks
+    the first one prints.
     """
+    if not world().leads:
+        return
     console = console or Console()
     parts: list[RenderableType] = [summary_table(results)]
     for number, row in enumerate(samples[:shown], start=1):

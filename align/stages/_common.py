@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from align.alarms.watch import counted
 from align.collect._bench import judge_named
+from align.distributed.agree import require_same
 from align.distributed.device import compute_dtype, device
+from align.distributed.world import led, shared_out
 from align.errors import DataError
 from align.evaluation.accuracy import accuracy
+from align.files import sha256_of
 from align.models.chat import ChatFormat
 from align.models.one_base import prepared
 from align.models.policy import Policy, evaluating, load_policy
@@ -26,15 +29,22 @@ from align.pairs.store import TokenStore
 from align.protocols import PairLoss, RewardModel, Scorer
 from align.report.console import say
 from align.run import Run
-from align.settings import AdapterSettings, AlarmSettings, DatasetSettings, ModelSettings, TrainingSettings
+from align.settings import (
+    AdapterSettings,
+    DatasetSettings,
+    ModelSettings,
+    TrainingSettings,
+)
+from align.stages._recipe import TrainingStage
 from align.training.course import Batches
 from align.training.determinism import seed_everything
 from align.training.loop import train
 from align.training.objectives import Imitation, Preference, Scoring
 from align.training.unpaired import Unpaired
-from align.training.update import Objective
+from align.training.update import Objective, cut
 from align.types import Judge, Result, TokenPair
 
+T = TypeVar("T")
 ScorePairs = Callable[[list[TokenPair]], tuple[Tensor, Tensor]]
 """Pairs -> something that should be higher for the chosen reply: scores (B,), or implicit rewards (B,)."""
 
@@ -113,7 +123,9 @@ def prepare_data(
     wants: Wants,
 ) -> Prepared[Any, Any]:
     """The dataset as tokens on disk, split by prompt, with its fingerprint noted in run.json."""
-    data = prepare(dataset, chat, model.max_length, run.directory, wants, cache=run.cache)
+    # the other ranks open the files that the first one wrote
+    data = led(lambda: prepare(dataset, chat, model.max_length, run.directory, wants, cache=run.cache))
+    require_same(lambda: {"data.sha256": sha256_of(run.directory / "data")})
     if not len(data.train):
         raise DataError(f"no usable row is left to train on; {run.directory}/data_report.json says why")
     run.note_input("data", getattr(dataset.source, "path", None), data.fingerprint)
@@ -143,26 +155,26 @@ def effective(training: TrainingSettings, forward: Forward) -> TrainingSettings:
 
 def fit(
     run: Run,
-    settings: TrainingSettings,
+    stage: TrainingStage,
     model: Any,
     objective: Imitation | Scoring | Preference | Unpaired,
     data: Prepared[Any, Any],
-    alarms: AlarmSettings,
     validate: Callable[[], float] | None = None,
 ) -> list[Result]:
     """Trains the model on the training split; early stopping looks at the validation split.
 
     Returns ``<stage>/alarms``, for results.json.
     """
-    own = effective(settings, objective.forward)
+    own = effective(stage.training, objective.forward)
     summary = train(
         run=run,
         settings=own,
         model=model,
         course=Batches(objective, data.train, lambda item: str(item.id), own, run.seed),
-        alarms=alarms,
+        alarms=stage.alarms,
         validate=validate if len(data.validation) else None,
         device=device(),
+        deepspeed=stage.deepspeed,
         fingerprint=input_hashes(run),
     )
     return counted(run.stage_name, summary.alarms, summary.watched)
@@ -173,11 +185,22 @@ def input_hashes(run: Run) -> dict[str, str]:
     return {role: entry["sha256"] for role, entry in run.inputs().items() if "sha256" in entry}
 
 
-def micro_batches(items: TokenStore[Any, Any], settings: TrainingSettings) -> Iterator[list[Any]]:
-    """All items in order, as many at once as a training pass takes."""
+def over_all(
+    model: torch.nn.Module,
+    look: Callable[[list[Any]], T],
+    items: TokenStore[Any, Any],
+    settings: TrainingSettings,
+) -> list[T]:
+    """What a look says of all items in order, as many at once as a training pass takes.
+
+    Without gradients or dropout; the ranks share the passes, and each gets all that was said.
+    """
     size = settings.micro_batch_size or settings.batch_size
-    for start in range(0, len(items), size):
-        yield [items[i] for i in range(start, min(start + size, len(items)))]
+    starts = range(0, len(items), size)
+    with torch.no_grad(), evaluating(model):
+        return shared_out(
+            starts, lambda start: look([items[i] for i in range(start, min(start + size, len(items)))])
+        )
 
 
 def pair_accuracy(
@@ -208,14 +231,13 @@ def pair_scores(
     model: torch.nn.Module, score: ScorePairs, items: TokenStore[Any, Any], settings: TrainingSettings
 ) -> tuple[list[float], list[float]]:
     """Scores of the chosen replies and of the rejected ones, in order, without gradients or dropout."""
-    chosen: list[float] = []
-    rejected: list[float] = []
-    with torch.no_grad(), evaluating(model):
-        for batch in micro_batches(items, settings):
-            ahead, behind = score(batch)
-            chosen.extend(ahead.double().tolist())
-            rejected.extend(behind.double().tolist())
-    return chosen, rejected
+
+    def both(batch: list[Any]) -> tuple[list[float], list[float]]:
+        chosen, rejected = score(batch)
+        return chosen.double().tolist(), rejected.double().tolist()
+
+    found = over_all(model, both, items, settings)
+    return [one for ahead, _ in found for one in ahead], [one for _, behind in found for one in behind]
 
 
 def held_out(
@@ -231,15 +253,17 @@ def held_out(
     """
     if not some_unseen(items):
         return []
+
+    def look(batch: list[Any]) -> dict[str, tuple[float, float]]:
+        metrics = objective(batch).metrics
+        return {name: (float(metrics[name][0]), float(metrics[name][1])) for name in names}
+
     sums = dict.fromkeys(names, 0.0)
     counts = dict.fromkeys(names, 0.0)
-    with torch.no_grad(), evaluating(model):
-        for batch in micro_batches(items, settings):
-            step = objective(batch)
-            for name in names:
-                total, count = step.metrics[name]
-                sums[name] += float(total)
-                counts[name] += float(count)
+    for found in over_all(model, look, items, settings):
+        for name, (total, count) in found.items():
+            sums[name] += total
+            counts[name] += count
     return [
         Result(public, sums[name] / counts[name], len(items), None, None, "exact")
         for name, public in names.items()
@@ -257,8 +281,9 @@ def some_unseen(items: TokenStore[Any, Any]) -> bool:
 
 def warn_if_coupled(loss: PairLoss, settings: TrainingSettings) -> None:
     """Losses that couple the pairs of a micro-batch depend on how a batch is cut."""
-    if loss.couples_batch and settings.accumulation() > 1:
+    chunks = len(cut(settings.batch_size, settings.micro_batch_size))
+    if loss.couples_batch and chunks > 1:
         say(
-            f"note: this loss couples the pairs of a micro-batch; {settings.accumulation()} micro-batches a "
+            f"note: this loss couples the pairs of a micro-batch; {chunks} micro-batches a "
             f"step are another objective than one of {settings.batch_size}"
         )

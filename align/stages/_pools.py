@@ -16,7 +16,7 @@ import numpy as np
 from align.errors import CheckpointError
 from align.evaluation.best_of_n import best_of_n_kl, chances, expected_best
 from align.evaluation.compare import Answers, sample_rows
-from align.evaluation.policies import prompt_tokens
+from align.evaluation.policies import prompt_tokens, scores_of
 from align.evaluation.statistics import finite, mean
 from align.files import written_aside
 from align.generation.local import sample_tokens
@@ -43,7 +43,7 @@ def drawer(
         replies = sample_tokens(policy, ids, sampling, seed, advance)
         texts = [reply.text for reply in replies]
         scores = {
-            name: finite(scorer.score(each, texts), f"the scores of {name}").tolist()
+            name: finite(scores_of(scorer, each, texts), f"the scores of {name}").tolist()
             for name, scorer in scorers.items()
         }
         return [

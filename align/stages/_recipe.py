@@ -13,6 +13,7 @@ from align.settings import (
     AdapterSettings,
     AlarmSettings,
     DatasetSettings,
+    DeepspeedSettings,
     EvaluationSettings,
     ModelSettings,
     SamplingSettings,
@@ -20,7 +21,20 @@ from align.settings import (
 )
 
 
-class SamplingStage(Protocol):
+class TrainingStage(Protocol):
+    """The groups that every stage has that trains."""
+
+    @property
+    def training(self) -> TrainingSettings: ...
+
+    @property
+    def alarms(self) -> AlarmSettings: ...
+
+    @property
+    def deepspeed(self) -> DeepspeedSettings: ...
+
+
+class SamplingStage(TrainingStage, Protocol):
     """The groups that ppo, rloo, grpo and online_dpo have in common."""
 
     @property
@@ -37,12 +51,6 @@ class SamplingStage(Protocol):
 
     @property
     def sampling(self) -> SamplingSettings: ...
-
-    @property
-    def training(self) -> TrainingSettings: ...
-
-    @property
-    def alarms(self) -> AlarmSettings: ...
 
     @property
     def evaluation(self) -> EvaluationSettings: ...

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from align.distributed.device import compute_dtype
+from align.distributed.world import barrier, gathered, own_share, world
 from align.errors import NonFiniteError
 from align.models.policy import Policy
 from align.models.save import base_fingerprint
@@ -52,13 +53,14 @@ def asked_of_reference(
     """
     began = time.monotonic()
     known = ReferenceLogps(run.cache / "reference" / reference_key(policy, training), policy.device, say=say)
-    missing = {name: known.missing(items, which) for name, (items, which) in wanted.items()}
+    missing = _missing_anywhere(known, wanted)
     count, computed = sum(len(which) for _, which in wanted.values()), sum(map(len, missing.values()))
+    own = {name: own_share(which) for name, which in missing.items()}
     if computed:
         with (
             policy.reference() as model,
             memory_explained(training),
-            Progress("reference", computed) as bar,
+            Progress("reference", sum(map(len, own.values()))) as bar,
         ):
             frozen = forward if model is policy.model else ready(policy, training, model)
 
@@ -67,8 +69,13 @@ def asked_of_reference(
 
             size = training.micro_batch_size or training.batch_size
             try:
-                for name, which in missing.items():
+                for name, which in own.items():
                     known.fill(wanted[name][0], which, compute, size, bar.advance)
+                if world().size > 1:
+                    barrier()
+                    # what the others wrote is read; where their cache is another, it is computed here too
+                    for items, asked in wanted.values():
+                        known.fill(items, known.missing(items, asked), compute, size, bar.advance)
             except NonFiniteError as error:
                 raise NonFiniteError(f"{error}. {blame(model.named_parameters())}") from error
         policy.drop_reference()
@@ -76,6 +83,13 @@ def asked_of_reference(
     say(f"reference: {count:,} {noun}, {computed:,} of them computed in {seconds:.1f} s, the others cached")
     run.note(reference={noun: count, "computed": computed, "seconds": round(seconds, 3)})
     return known
+
+
+def _missing_anywhere(known: ReferenceLogps, wanted: Wanted) -> dict[str, list[int]]:
+    """What the cache of any rank lacks."""
+    own = {name: known.missing(items, which) for name, (items, which) in wanted.items()}
+    found = gathered(own)
+    return {name: list(dict.fromkeys(index for one in found for index in one[name])) for name in own}
 
 
 def reference_key(policy: Policy, training: TrainingSettings) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from align.alarms.watch import counted
 from align.distributed.device import device
+from align.distributed.world import led
 from align.errors import DataError, EmptySplit, ModelError
 from align.evaluation.compare import Answers, sample_rows
 from align.evaluation.policies import answers, scored
@@ -67,9 +68,10 @@ def optimise(run: Run, stage: RolloutStage) -> None:
             course=course,
             alarms=stage.alarms,
             device=device(),
+            deepspeed=stage.deepspeed,
             fingerprint=input_hashes(run),
         )
-    save_policy(policy, run.directory / "model")
+    led(lambda: save_policy(policy, run.directory / "model"))
     run.offer_model()
     raised = counted(run.stage_name, summary.alarms, summary.watched)
     report(run, stage, policy, scorer, raised)
@@ -170,16 +172,18 @@ def _imitated(
     if not stage.recipe.objective.ptx_coef:
         return None
     length = stage.model.max_length
-    return prepare(stage.dataset, policy.chat, length, run.directory, "demonstrations", cache=run.cache).train
+    where, cache = run.directory, run.cache
+    return led(
+        lambda: prepare(stage.dataset, policy.chat, length, where, "demonstrations", cache=cache).train
+    )
 
 
 def report(run: Run, stage: SamplingStage, policy: Policy, scorer: Scorer, raised: Sequence[Result]) -> None:
     """The policy beside the one it started from, on the same unseen prompts, as it was trained: at the
     temperature of the rollouts and by the reward that was optimised."""
-    training_figure(run.directory, run.directory / "figures" / "training.png")
-    try:
-        unseen = read_prompts(stage.dataset, "test", run.directory, stage.evaluation.prompts).prompts
-    except EmptySplit:
+    led(lambda: training_figure(run.directory, run.directory / "figures" / "training.png"))
+    unseen = led(lambda: _unseen(run, stage))
+    if not unseen:
         say("note: the test split is empty, nothing is measured on unseen prompts; dataset.test_fraction")
         run.write_results(raised)
         return
@@ -197,6 +201,14 @@ def report(run: Run, stage: SamplingStage, policy: Policy, scorer: Scorer, raise
         print_summary(results, rows, places, shown=stage.evaluation.shown)
 
 
+def _unseen(run: Run, stage: SamplingStage) -> list[Prompt]:
+    """The prompts of the test split, none where it is empty."""
+    try:
+        return read_prompts(stage.dataset, "test", run.directory, stage.evaluation.prompts).prompts
+    except EmptySplit:
+        return []
+
+
 def _gained(stage: str, before: Answers, after: Answers, prompts: Sequence[Prompt]) -> list[Result]:
     """Scores before and after, and their difference prompt by prompt."""
     assert before.scores is not None, "unscored answers"
@@ -211,7 +223,7 @@ def _gained(stage: str, before: Answers, after: Answers, prompts: Sequence[Promp
 
 def read_questions(run: Run, stage: SamplingStage, policy: Policy) -> Questions:
     """The distinct prompts of the training split, cut or dropped as ``dataset.too_long`` says."""
-    found = read_prompts(stage.dataset, "train", run.directory)
+    found = led(lambda: read_prompts(stage.dataset, "train", run.directory))
     run.note_input("data", getattr(stage.dataset.source, "path", None), found.fingerprint)
     room = stage.model.max_length - stage.sampling.max_new_tokens
     kept: list[Prompt] = []

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from align.distributed.world import shared_out
 from align.evaluation.statistics import mean, proportion
 from align.models.policy import Policy, evaluating
 from align.packing.forward import Forward
@@ -19,6 +20,7 @@ from align.settings import TrainingSettings
 from align.stages._reference import Wanted, asked_of_reference, drawn_by, steps_of
 from align.training.sampler import permutation
 from align.training.unpaired import Mismatched, Unpaired
+from align.training.update import cut
 from align.types import Result, TokenItem, TokenLogps, UnpairedLogps
 
 
@@ -39,8 +41,8 @@ def unpaired_reference(
             wanted[f"mismatched {split}"] = (_across(items, policy.max_length), range(len(items)))
     if loss.needs_mismatched:
         order = [index for step in range(1, steps + 1) for index in sampler.batch(step)]
-        size = training.micro_batch_size or training.batch_size
-        others = Mismatched(data.train, order, size, policy.max_length)
+        first = cut(training.batch_size, training.micro_batch_size)[0]
+        others = Mismatched(data.train, order, first.stop, policy.max_length, training.batch_size)
         wanted["mismatched train"] = (others, range(len(others)))
     typed: Wanted = wanted
     return asked_of_reference(run, policy, forward, typed, training, "replies")
@@ -56,13 +58,14 @@ def held_out_loss(
     """
     others = _across(items, objective.max_length) if objective.loss.needs_mismatched else None
     size = training.micro_batch_size or training.batch_size
-    parts: list[UnpairedLogps] = []
+
+    def look(start: int) -> UnpairedLogps:
+        which = range(start, min(start + size, len(items)))
+        mismatched = [others[i] for i in which] if others else []
+        return objective.logps([items[i] for i in which], mismatched)
+
     with torch.no_grad(), evaluating(model):
-        for start in range(0, len(items), size):
-            which = range(start, min(start + size, len(items)))
-            mismatched = [others[i] for i in which] if others else []
-            parts.append(objective.logps([items[i] for i in which], mismatched))
-    whole = _joined(parts)
+        whole = _joined(shared_out(range(0, len(items), size), look))
     values = objective.loss(whole)
     prompts = [items.text(i).prompt for i in range(len(items))]
     ahead = (whole.policy - whole.reference - values.baselines).sign() * (2.0 * whole.desirable - 1)
@@ -81,8 +84,9 @@ def held_out_loss(
 
 def warn_of_micro_batches(loss: UnpairedLoss, training: TrainingSettings) -> None:
     """The drift is estimated a micro-batch at a time, so that how a batch is cut is part of the objective."""
-    if loss.needs_mismatched and training.accumulation() > 1:
-        size = training.batch_size // training.accumulation()
+    chunks = cut(training.batch_size, training.micro_batch_size)
+    if loss.needs_mismatched and len(chunks) > 1:
+        size = chunks[0].stop
         say(f"note: the drift (kl) is estimated from {size} replies, those of a micro-batch")
 
 

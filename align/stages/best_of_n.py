@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from align.errors import ConfigError
 from align.protocols import RewardModel
@@ -19,6 +19,7 @@ __all__ = ["BestOfN"]
 class BestOfN:
     """``stage=best_of_n``: rejection sampling from a policy by a reward (Stiennon et al. 2020)."""
 
+    many_ranks: ClassVar[bool] = True
     model: ModelSettings
     dataset: DatasetSettings
     reward: RewardModel
@@ -39,6 +40,7 @@ class BestOfN:
 
         ``demonstrations.jsonl`` is what ``stage=sft dataset=demonstrations dataset.path=...`` trains on.
         """
+        from align.distributed.world import led
         from align.evaluation.policies import rewards
         from align.files import sha256_of
         from align.generation.pools import drawn_pools
@@ -54,7 +56,7 @@ class BestOfN:
         judges = rewards(self.dataset.source, self.reward)
         scorers = {name: open_reward(run, reward) for name, reward in judges.items()}
         chooser = next(name for name, reward in judges.items() if reward is self.reward)
-        asked = read_prompts(self.dataset, settings.split, run.directory, settings.prompts)
+        asked = led(lambda: read_prompts(self.dataset, settings.split, run.directory, settings.prompts))
         run.note_input("data", getattr(self.dataset.source, "path", None), asked.fingerprint)
         path = run.directory / "pools.jsonl"
         if path.exists():
@@ -65,7 +67,7 @@ class BestOfN:
             draw = drawer(policy, scorers, self.sampling, settings.n + 1, bar.advance)
             pools = drawn_pools(path, asked.prompts, settings.chunk, run.seed, draw)
         kept = run.directory / "demonstrations.jsonl"
-        count = write_best(kept, pools, chooser)
+        count = led(lambda: write_best(kept, pools, chooser))
         say(f"{count} of {len(pools)} prompts have a best reply that ended by itself: {kept}")
         run.note(
             outputs={"demonstrations": {"path": str(kept), "sha256": sha256_of(kept), "prompts": count}},

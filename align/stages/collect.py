@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from align.collect._lengths import LengthControl
 from align.collect._probe import ProbeSettings
@@ -26,6 +26,7 @@ __all__ = ["Collect"]
 class Collect:
     """``stage=collect``: from prompts, demonstrations or pairs to records that train at once."""
 
+    many_ranks: ClassVar[bool] = True
     dataset: DatasetSettings
     collect: Collector
     model: ModelSettings | None = None
@@ -72,6 +73,7 @@ class Collect:
         from align.collect._given import read_given
         from align.collect._loop import collected, outcomes
         from align.collect._results import counts, decisive, label_results, nothing, pair_samples, probed
+        from align.distributed.world import led
         from align.report.console import Progress, say
         from align.report.files import write_samples
         from align.report.terminal import print_summary
@@ -81,7 +83,8 @@ class Collect:
         path = run.directory / "outcomes.jsonl"
         with ExitStack() as closing:
             collecting = self.collect.open(self._bench(run, closing))
-            given = read_given(self.dataset, self.collect.starts_from, settings, run.directory)
+            start = self.collect.starts_from
+            given = led(lambda: read_given(self.dataset, start, settings, run.directory))
             run.note_input("data", getattr(self.dataset.source, "path", None), given.fingerprint)
             if path.exists():
                 refuse_others(path, before, run.inputs())
@@ -109,6 +112,7 @@ class Collect:
 
     def _write(self, run: Run, found: Collected) -> dict[str, Path]:
         """What was collected, on disk and in run.json."""
+        from align.distributed.world import led
         from align.files import sha256_of
         from align.pairs.candidates import CANDIDATES, write_candidates
         from align.pairs.records import RECORDS, write_records
@@ -116,10 +120,10 @@ class Collect:
 
         if isinstance(self.collect, Chooses):
             name, path = "candidates", run.directory / "candidates" / CANDIDATES
-            count = write_candidates(path.parent, found.candidates)
+            count = led(lambda: write_candidates(path.parent, found.candidates))
         else:
             name, path = "records", run.directory / RECORDS
-            count = write_records(path.parent, found.records)
+            count = led(lambda: write_records(path.parent, found.records))
         say(f"{count} pairs: {path}")
         run.note(outputs={name: {"path": str(path), "sha256": sha256_of(path), "pairs": count}})
         run.tracker.artifact(f"pairs-{run.directory.name}", "dataset", path)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from align.pairs.read import refuse_demonstrations
 from align.protocols import PairLoss
-from align.settings import AdapterSettings, AlarmSettings, DatasetSettings, ModelSettings, TrainingSettings
+from align.settings import (
+    AdapterSettings,
+    AlarmSettings,
+    DatasetSettings,
+    DeepspeedSettings,
+    ModelSettings,
+    TrainingSettings,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,18 +30,21 @@ __all__ = ["Dpo"]
 class Dpo:
     """``stage=dpo``: a policy from pairs; the reference is the model that it starts from."""
 
+    many_ranks: ClassVar[bool] = True
     model: ModelSettings
     adapter: AdapterSettings
     dataset: DatasetSettings
     loss: PairLoss
     training: TrainingSettings
     alarms: AlarmSettings
+    deepspeed: DeepspeedSettings = field(default_factory=DeepspeedSettings)
 
     def __post_init__(self) -> None:
         refuse_demonstrations(self.dataset)
 
     def execute(self, run: Run) -> None:
         """Writes ``model/``; ``dpo/implicit/accuracy`` (unseen pairs) and ``dpo/alarms`` to results.json."""
+        from align.distributed.world import led
         from align.models.policy import save_policy
         from align.report.figures import training_figure
         from align.stages._common import (
@@ -67,8 +77,8 @@ class Dpo:
         def look() -> float:
             return unseen(data.validation)[0].value
 
-        alarms = fit(run, self.training, policy.model, objective, data, self.alarms, validate=look)
-        save_policy(policy, run.directory / "model")
+        alarms = fit(run, self, policy.model, objective, data, validate=look)
+        led(lambda: save_policy(policy, run.directory / "model"))
         run.offer_model()
         run.write_results([*unseen(data.test), *alarms])
-        training_figure(run.directory, run.directory / "figures" / "training.png")
+        led(lambda: training_figure(run.directory, run.directory / "figures" / "training.png"))

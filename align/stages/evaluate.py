@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from align.errors import ConfigError
 from align.protocols import RewardModel
@@ -25,6 +25,7 @@ __all__ = ["Evaluate"]
 class Evaluate:
     """``stage=evaluate``: rewards, win rate and drift with 95 % intervals, and samples side by side."""
 
+    many_ranks: ClassVar[bool] = True
     model: ModelSettings
     reference: ReferenceSettings
     dataset: DatasetSettings

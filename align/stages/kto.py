@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 from align.errors import ConfigError
 from align.pairs.read import refuse_unlabelled
 from align.protocols import UnpairedLoss
-from align.settings import AdapterSettings, AlarmSettings, DatasetSettings, ModelSettings, TrainingSettings
+from align.settings import (
+    AdapterSettings,
+    AlarmSettings,
+    DatasetSettings,
+    DeepspeedSettings,
+    ModelSettings,
+    TrainingSettings,
+)
 
 if TYPE_CHECKING:
     from align.run import Run
@@ -20,12 +27,14 @@ __all__ = ["Kto"]
 class Kto:
     """``stage=kto``: a policy from labelled replies; the reference is the model that it starts from."""
 
+    many_ranks: ClassVar[bool] = True
     model: ModelSettings
     adapter: AdapterSettings
     dataset: DatasetSettings
     unpaired_loss: UnpairedLoss
     training: TrainingSettings
     alarms: AlarmSettings
+    deepspeed: DeepspeedSettings = field(default_factory=DeepspeedSettings)
 
     def __post_init__(self) -> None:
         refuse_unlabelled(self.dataset)
@@ -38,6 +47,7 @@ class Kto:
 
     def execute(self, run: Run) -> None:
         """Writes ``model/``; ``kto/loss`` and its parts (unseen replies), ``kto/alarms`` to results.json."""
+        from align.distributed.world import led
         from align.models.policy import save_policy
         from align.report.figures import training_figure
         from align.stages._common import fit, open_policy, prepare_data, ready, some_unseen
@@ -55,10 +65,10 @@ class Kto:
             loss = held_out_loss(policy.model, objective, data.validation, self.training)[0]
             return -loss.value
 
-        alarms = fit(run, self.training, policy.model, objective, data, self.alarms, validate=validation)
-        save_policy(policy, run.directory / "model")
+        alarms = fit(run, self, policy.model, objective, data, validate=validation)
+        led(lambda: save_policy(policy, run.directory / "model"))
         run.offer_model()
         unseen = data.test if some_unseen(data.test) else None
         found = [] if unseen is None else held_out_loss(policy.model, objective, unseen, self.training)
         run.write_results([*found, *alarms])
-        training_figure(run.directory, run.directory / "figures" / "training.png")
+        led(lambda: training_figure(run.directory, run.directory / "figures" / "training.png"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from align.errors import ConfigError
 from align.generation.address import ServerSettings
@@ -14,6 +14,7 @@ from align.settings import (
     AdapterSettings,
     AlarmSettings,
     DatasetSettings,
+    DeepspeedSettings,
     EvaluationSettings,
     ModelSettings,
     SamplingSettings,
@@ -31,6 +32,7 @@ __all__ = ["OnlineDpo"]
 class OnlineDpo:
     """``stage=online_dpo``: a policy from a reward, by pairs of its own replies."""
 
+    many_ranks: ClassVar[bool] = True
     model: ModelSettings
     adapter: AdapterSettings
     dataset: DatasetSettings
@@ -44,6 +46,7 @@ class OnlineDpo:
     server: ServerSettings | None = None
     """Who writes the replies in the policy's place."""
     serving: ServingSettings = field(default_factory=ServingSettings)
+    deepspeed: DeepspeedSettings = field(default_factory=DeepspeedSettings)
 
     def __post_init__(self) -> None:
         refuse_sampling(self.sampling, self.model)
@@ -61,6 +64,7 @@ class OnlineDpo:
 
         from align.alarms.watch import counted
         from align.distributed.device import device
+        from align.distributed.world import led
         from align.models.policy import save_policy
         from align.ppo.asking import Asking
         from align.ppo.online import OnlinePairs
@@ -89,8 +93,9 @@ class OnlineDpo:
                 course=course,
                 alarms=self.alarms,
                 device=device(),
+                deepspeed=self.deepspeed,
                 fingerprint=input_hashes(run),
             )
-        save_policy(policy, run.directory / "model")
+        led(lambda: save_policy(policy, run.directory / "model"))
         run.offer_model()
         report(run, self, policy, scorer, counted(run.stage_name, summary.alarms, summary.watched))

@@ -23,6 +23,7 @@ class Pipeline:
 
     def execute(self, run: Run) -> None:
         """Writes the steps' results as one results.json, prints the table, draws figures/pipeline.png."""
+        from align.distributed.start import start
         from align.report.console import say, step_heading
         from align.report.figures import pipeline_figure
         from align.report.files import merged_samples, read_results, read_samples, write_samples
@@ -34,7 +35,7 @@ class Pipeline:
             if step.is_whole():
                 say("already whole, skipped")
             else:
-                step.continued(run.resume).execute()
+                start(step.continued(run.resume))
             results += named_by_step(step, read_results(step.directory / "results.json"))
         # two evaluations beside one reference say the same of it twice
         results = list(dict.fromkeys(results))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from align.generation.address import ServerSettings
 from align.generation.serving import ServingSettings
@@ -21,6 +21,7 @@ from align.settings import (
     AdapterSettings,
     AlarmSettings,
     DatasetSettings,
+    DeepspeedSettings,
     EvaluationSettings,
     ModelSettings,
     SamplingSettings,
@@ -38,6 +39,7 @@ __all__ = ["Ppo"]
 class Ppo:
     """``stage=ppo``: a policy from a reward, by its own replies; its reference is its start."""
 
+    many_ranks: ClassVar[bool] = True
     model: ModelSettings
     adapter: AdapterSettings
     dataset: DatasetSettings
@@ -55,6 +57,7 @@ class Ppo:
     server: ServerSettings | None = None
     """Who writes the replies in the policy's place."""
     serving: ServingSettings = field(default_factory=ServingSettings)
+    deepspeed: DeepspeedSettings = field(default_factory=DeepspeedSettings)
 
     def __post_init__(self) -> None:
         refuse_misfits(self)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from align.pairs.read import refuse_demonstrations
 from align.protocols import ScoreLoss
-from align.settings import AdapterSettings, AlarmSettings, DatasetSettings, ModelSettings, TrainingSettings
+from align.settings import (
+    AdapterSettings,
+    AlarmSettings,
+    DatasetSettings,
+    DeepspeedSettings,
+    ModelSettings,
+    TrainingSettings,
+)
 
 if TYPE_CHECKING:
     from align.pairs.store import TokenStore
@@ -21,12 +28,14 @@ __all__ = ["Reward"]
 class Reward:
     """``stage=reward``: a reward model from pairs; its accuracy on unseen pairs beside the Bayes limit."""
 
+    many_ranks: ClassVar[bool] = True
     model: ModelSettings
     adapter: AdapterSettings
     dataset: DatasetSettings
     reward_loss: ScoreLoss
     training: TrainingSettings
     alarms: AlarmSettings
+    deepspeed: DeepspeedSettings = field(default_factory=DeepspeedSettings)
 
     def __post_init__(self) -> None:
         refuse_demonstrations(self.dataset)
@@ -36,6 +45,7 @@ class Reward:
 
         Where its scores of validation and test pairs lie is written to ``model/scores.json``.
         """
+        from align.distributed.world import led
         from align.models.scalar import save_scalar
         from align.models.unseen import write_unseen
         from align.report.figures import reward_figure
@@ -53,14 +63,13 @@ class Reward:
         def look() -> float:
             return accuracy_of("reward", scores(data.validation), data.validation)[0].value
 
-        alarms = fit(run, self.training, scalar.model, objective, data, self.alarms, validate=look)
-        save_scalar(scalar, run.directory / "model")
+        alarms = fit(run, self, scalar.model, objective, data, validate=look)
+        led(lambda: save_scalar(scalar, run.directory / "model"))
         chosen, rejected = scores(data.test)
-        write_unseen(
-            run.directory / "model", [*chosen, *rejected, *itertools.chain(*scores(data.validation))]
-        )
+        unseen = [*chosen, *rejected, *itertools.chain(*scores(data.validation))]
+        led(lambda: write_unseen(run.directory / "model", unseen))
         run.offer_model()
         measured = accuracy_of("reward", (chosen, rejected), data.test)
         truth = bayes_accuracy(self.dataset.source, data.test)
         run.write_results([*measured, *truth, *alarms])
-        reward_figure(run.directory, run.directory / "figures" / "reward.png")
+        led(lambda: reward_figure(run.directory, run.directory / "figures" / "reward.png"))

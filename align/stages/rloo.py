@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from align.generation.address import ServerSettings
 from align.generation.serving import ServingSettings
@@ -20,6 +20,7 @@ from align.settings import (
     AdapterSettings,
     AlarmSettings,
     DatasetSettings,
+    DeepspeedSettings,
     EvaluationSettings,
     ModelSettings,
     SamplingSettings,
@@ -37,6 +38,7 @@ __all__ = ["Rloo"]
 class Rloo:
     """``stage=rloo``: a policy from a reward, by its own replies, without a critic."""
 
+    many_ranks: ClassVar[bool] = True
     model: ModelSettings
     adapter: AdapterSettings
     dataset: DatasetSettings
@@ -53,6 +55,7 @@ class Rloo:
     server: ServerSettings | None = None
     """Who writes the replies in the policy's place."""
     serving: ServingSettings = field(default_factory=ServingSettings)
+    deepspeed: DeepspeedSettings = field(default_factory=DeepspeedSettings)
 
     def __post_init__(self) -> None:
         refuse_misfits(self)

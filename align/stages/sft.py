@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
-from align.settings import AdapterSettings, AlarmSettings, DatasetSettings, ModelSettings, TrainingSettings
+from align.settings import (
+    AdapterSettings,
+    AlarmSettings,
+    DatasetSettings,
+    DeepspeedSettings,
+    ModelSettings,
+    TrainingSettings,
+)
 
 if TYPE_CHECKING:
     from align.run import Run
@@ -17,14 +24,17 @@ __all__ = ["Sft"]
 class Sft:
     """``stage=sft``: a policy that gives the demonstrations' replies; the next stages start from it."""
 
+    many_ranks: ClassVar[bool] = True
     model: ModelSettings
     adapter: AdapterSettings
     dataset: DatasetSettings
     training: TrainingSettings
     alarms: AlarmSettings
+    deepspeed: DeepspeedSettings = field(default_factory=DeepspeedSettings)
 
     def execute(self, run: Run) -> None:
         """Writes ``model/``, and ``sft/nll`` (nats a reply token on unseen prompts) to results.json."""
+        from align.distributed.world import led
         from align.models.policy import save_policy
         from align.report.figures import training_figure
         from align.stages._common import fit, held_out, open_policy, prepare_data, ready
@@ -33,9 +43,9 @@ class Sft:
         policy = open_policy(run, self.model, self.adapter, self.dataset)
         data = prepare_data(run, self.dataset, policy.chat, self.model, "demonstrations")
         objective = Imitation(ready(policy, self.training))
-        alarms = fit(run, self.training, policy.model, objective, data, self.alarms)
-        save_policy(policy, run.directory / "model")
+        alarms = fit(run, self, policy.model, objective, data)
+        led(lambda: save_policy(policy, run.directory / "model"))
         run.offer_model()
         unseen = held_out(policy.model, objective, data.test, self.training, {"nll": "sft/nll"})
         run.write_results([*unseen, *alarms])
-        training_figure(run.directory, run.directory / "figures" / "training.png")
+        led(lambda: training_figure(run.directory, run.directory / "figures" / "training.png"))

@@ -57,6 +57,22 @@ class MetricsFile:
         self._file.close()
 
 
+class NoMetricsFile:
+    """What ranks other than the first write: nothing."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def sync(self) -> None:
+        """Nothing to wait for."""
+
+    def __enter__(self) -> NoMetricsFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to close."""
+
+
 def cut(path: Path, after_step: int) -> None:
     """Drops the lines past a step, and what a kill left of a last one; the file changes as a whole.
 

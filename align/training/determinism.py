@@ -47,6 +47,12 @@ def strictly() -> Iterator[None]:
         torch.use_deterministic_algorithms(True, warn_only=warns)
 
 
+def seed_of(rank: int, seed: int) -> int:
+    """What a rank's global generators are seeded with in training: its dropout is its own. Rank 0's is the
+    run's, and what all ranks must agree on it draws for them."""
+    return seed if rank == 0 else int(np.random.SeedSequence((seed, rank)).generate_state(1)[0])
+
+
 @dataclass(frozen=True)
 class GeneratorStates:
     """Where the global generators stand: ``tensors`` (uint8) are torch's, ``plain`` (JSON) the others'."""

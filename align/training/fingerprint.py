@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from align.distributed.device import compute_dtype
+from align.distributed.world import world
 from align.errors import CheckpointError
-from align.settings import TrainingSettings
+from align.settings import DeepspeedSettings, TrainingSettings
 
 _SETTINGS = (
     "batch_size",
@@ -35,6 +37,8 @@ ROUNDING = (
     "torch",
     "device",
     "threads",
+    "ranks",
+    "deepspeed.stage",
 )
 """These change the path by rounding only: they may differ (a full memory is a reason), with a warning."""
 
@@ -48,11 +52,19 @@ def fingerprint_of(
     items: int,
     parameters: Mapping[str, Tensor],
     device: torch.device,
+    deepspeed: DeepspeedSettings,
     more: Mapping[str, str],
 ) -> dict[str, str]:
     """Name -> value. ``more`` is the stage's own (data, loss, reference); its names win."""
     found = {f"training.{name}": str(getattr(settings, name)) for name in _SETTINGS}
-    found["training.micro_batch_size"] = str(settings.micro_batch_size or settings.batch_size)
+    ranks = world().size
+    found["training.micro_batch_size"] = str(
+        settings.micro_batch_size or math.ceil(settings.batch_size / ranks)
+    )
+    if ranks > 1:
+        found["ranks"] = str(ranks)
+    if deepspeed.stage:
+        found["deepspeed.stage"] = str(deepspeed.stage)
     found["training.precision"] = str(compute_dtype(settings.precision, device)).removeprefix("torch.")
     if settings.schedule != "constant":
         found["steps"] = str(total_steps)

@@ -17,15 +17,20 @@ import torch
 from torch.nn import Module
 
 from align.alarms.watch import Alarm
+from align.distributed.agree import require_same
 from align.distributed.device import compute_dtype
+from align.distributed.engine import open_engine
+from align.distributed.pulse import mark
+from align.distributed.world import gathered, led, on_any, world
 from align.errors import AlarmError, CheckpointError, ConfigError, ModelError, Terminated
 from align.run import Run
-from align.settings import AlarmSettings, TrainingSettings
-from align.tracking.metrics import MetricsFile
+from align.settings import AlarmSettings, DeepspeedSettings, TrainingSettings
+from align.tracking.metrics import MetricsFile, NoMetricsFile
 from align.training import checkpoints
+from align.training.checkpoints import Checkpoint
 from align.training.course import Course
-from align.training.determinism import generators_kept, seed_everything
-from align.training.fingerprint import fingerprint_of, refuse_misfit
+from align.training.determinism import generators_kept, seed_everything, seed_of
+from align.training.fingerprint import ROUNDING, fingerprint_of, refuse_misfit
 from align.training.guards import memory_explained, require_finite
 from align.training.optimiser import (
     build_optimiser,
@@ -76,19 +81,22 @@ def train(
     alarms: AlarmSettings,
     validate: Callable[[], float] | None = None,
     device: torch.device,
+    deepspeed: DeepspeedSettings | None = None,
     fingerprint: Mapping[str, str] | None = None,
 ) -> TrainSummary:
     """Trains what is trainable of a model, from the start or from the newest whole checkpoint.
 
     The model is left on ``device`` in eval mode, with its last weights, or the best with early stopping.
     ``metrics.jsonl`` and ``checkpoints/`` in the run's directory are written here; the tracker mirrors it.
+    Of several ranks each calls it, with the same arguments; rank 0 writes.
 
     Args:
         run: directory, seed, tracker, and whether to resume.
         course: what each step does, and how many there are.
         alarms: what each line of metrics is watched for.
         validate: a value to make as large as it gets; called in eval mode, without gradients, and whatever it
-            draws leaves training untouched.
+            draws leaves training untouched. Every rank holds all weights then, and returns the same value.
+        deepspeed: what each rank holds; none holds everything.
         fingerprint: what else must be the same for a checkpoint to fit (hashes of data, loss, reference).
 
     Raises:
@@ -104,10 +112,10 @@ def train(
             "training.early_stopping needs a validation split: set dataset.validation_fraction above 0, "
             "or training.early_stopping=none"
         )
-    seed_everything(run.seed)
+    seed_everything(seed_of(world().rank, run.seed))
+    deepspeed = deepspeed or DeepspeedSettings()
     with memory_explained(settings):
         parameters = trainable_parameters(model.to(device))
-        trained = Trained(model, parameters, build_optimiser(parameters, settings), device)
         identity = fingerprint_of(
             settings=settings,
             seed=run.seed,
@@ -116,12 +124,18 @@ def train(
             items=course.items,
             parameters=parameters,
             device=device,
+            deepspeed=deepspeed,
             more=fingerprint or {},
         )
+        optimiser = build_optimiser(parameters, settings)
+        with generators_kept(device):
+            engine = open_engine(model, parameters, optimiser, deepspeed, settings.max_grad_norm)
+        trained = Trained(model, parameters, engine, device)
+        require_same(lambda: {name: value for name, value in identity.items() if name not in ROUNDING})
         say_if_it_never_peaks(settings, course.total)
         counters = _begin(run, trained, course, identity)
         begun_at = counters.step
-        peak = peak_flops(device, compute_dtype(settings.precision, device))
+        peak = sum(gathered(peak_flops(device, compute_dtype(settings.precision, device))))
         clock = PhaseClock(device, counters.phases)
         job = _Job(
             run=run,
@@ -142,6 +156,7 @@ def train(
         _run_steps(job)
         model.eval()
         _take_best(job)
+        engine.close()
     return _summary(job, begun_at)
 
 
@@ -175,7 +190,7 @@ def _begin(run: Run, trained: Trained, course: Course, identity: Mapping[str, st
             f"{folder} holds checkpoints of an earlier training: resume=true continues it, "
             f"another run.dir starts a new one"
         )
-    checkpoint = checkpoints.newest(folder)
+    checkpoint = _newest(folder)
     if checkpoint is None:
         return Counters()
     refuse_misfit(checkpoint.state["fingerprint"], identity, checkpoint.step)
@@ -188,28 +203,41 @@ def _begin(run: Run, trained: Trained, course: Course, identity: Mapping[str, st
     return restore(checkpoint, trained)
 
 
+def _newest(folder: Path) -> Checkpoint | None:
+    """Rank 0 looks which one is whole; the others read the same."""
+    found: list[Checkpoint] = []
+
+    def look() -> int | None:
+        found.extend(one for one in (checkpoints.newest(folder),) if one is not None)
+        return found[0].step if found else None
+
+    step = led(look)
+    if step is None:
+        return None
+    return found[0] if found else checkpoints.read(checkpoints.folder_of(folder, step))
+
+
 def _run_steps(job: _Job) -> None:
     run, settings, counters = job.run, job.settings, job.counters
     with (
         sigterm_noted() as terminated,
-        MetricsFile(run.directory / "metrics.jsonl", after_step=counters.step) as metrics,
+        _metrics_file(run.directory / "metrics.jsonl", counters.step) as metrics,
         progress(run.stage_name, job.course.total, counters.step) as show,
     ):
         began = time.monotonic() - counters.seconds
         while not job.finished():
             counters.step += 1
+            mark(f"{run.stage_name}, step {counters.step} of {job.course.total}")
             rate = _take_step(job)
             value = _look(job)
             counters.seconds = time.monotonic() - began
             alarms: list[Alarm] = []
             if value is not None or job.finished() or counters.step % settings.log_every == 0:
                 alarms = _log(job, metrics, rate, value)
-            stop, fatal = terminated(), [alarm for alarm in alarms if alarm.stops]
+            stop, fatal = on_any(terminated()), [alarm for alarm in alarms if alarm.stops]
             if stop or fatal or job.finished() or _save_is_due(job, looked=value is not None):
                 metrics.sync()
-                needed = counters.best.step if settings.early_stopping is not None else None
-                checkpoint = capture(job.trained, counters, job.course.state(), job.identity, needed)
-                checkpoints.write(_folder(run), checkpoint, keep=settings.keep_checkpoints)
+                _save(job)
             show(counters.step, counters.line)
             if fatal:  # before SIGTERM: a scheduler that starts the run again would take it past its alarm
                 raise _stopped(job, fatal[0])
@@ -218,6 +246,18 @@ def _run_steps(job: _Job) -> None:
                     f"SIGTERM: step {counters.step} of {job.course.total} is finished and saved in "
                     f"{_folder(run)}; the same command with resume=true goes on from there"
                 )
+
+
+def _metrics_file(path: Path, after_step: int) -> MetricsFile | NoMetricsFile:
+    return MetricsFile(path, after_step=after_step) if world().leads else NoMetricsFile()
+
+
+def _save(job: _Job) -> None:
+    settings, counters = job.settings, job.counters
+    needed = counters.best.step if settings.early_stopping is not None else None
+    with job.trained.engine.whole():
+        checkpoint = capture(job.trained, counters, job.course.state(), job.identity, needed)
+        led(lambda: checkpoints.write(_folder(job.run), checkpoint, keep=settings.keep_checkpoints))
 
 
 def _take_step(job: _Job) -> float:
@@ -231,7 +271,7 @@ def _take_step(job: _Job) -> float:
         warmup=settings.warmup_steps,
         schedule=settings.schedule,
     )
-    for group in job.trained.optimiser.param_groups:
+    for group in job.trained.engine.optimiser.param_groups:
         group["lr"] = rate
     taken = job.course.take(counters.step, job.trained, job.clock.lap)
     _count(counters, taken)
@@ -258,7 +298,7 @@ def _look(job: _Job) -> float | None:
     if not due and counters.step < job.course.total:
         return None
     model = job.trained.model
-    with generators_kept(job.trained.device), torch.no_grad():
+    with generators_kept(job.trained.device), job.trained.engine.whole(), torch.no_grad():
         model.eval()
         value = float(job.validate())
         model.train()
@@ -267,7 +307,7 @@ def _look(job: _Job) -> float | None:
     return value
 
 
-def _log(job: _Job, metrics: MetricsFile, rate: float, value: float | None) -> list[Alarm]:
+def _log(job: _Job, metrics: MetricsFile | NoMetricsFile, rate: float, value: float | None) -> list[Alarm]:
     """Writes one line: means and throughput since the line before it, and the alarms that it raises."""
     counters, size = job.counters, job.settings.batch_size
     examples = (counters.step - counters.line_step) * size
@@ -278,13 +318,13 @@ def _log(job: _Job, metrics: MetricsFile, rate: float, value: float | None) -> l
         **counters.meter.means(),
         **({"tokens": counters.tokens} if counters.tokens else {}),
         **throughput(examples, counters.work, counters.phases, job.peak),
-        "memory_peak_mb": memory_peak_mb(job.trained.device),
+        "memory_peak_mb": max(gathered(memory_peak_mb(job.trained.device))),
     }
     if value is not None:
         line["validation"] = value
     raised = counters.watch.look(job.alarms, counters.step, line)
     line |= counters.watch.marks(raised)
-    for alarm in raised:
+    for alarm in raised if world().leads else ():
         print(f"[{job.run.stage_name}] {alarm}", file=sys.stderr, flush=True)
     metrics.write(counters.step, line)
     job.run.tracker.log(counters.step, line)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 
+from align.distributed.world import world
+
 Show = Callable[[int, Mapping[str, float]], None]
 """Called with the step just finished and the last line of metrics (empty before the first)."""
 
@@ -18,6 +20,9 @@ _SHOWN |= {"validation": "val"}
 @contextmanager
 def progress(label: str, total: int, done: int) -> Iterator[Show]:
     """Yields a function to call after each step; ``done`` of ``total`` were taken in earlier sittings."""
+    if not world().leads:
+        yield lambda step, line: None
+        return
     with _bar(label, total, done) if sys.stderr.isatty() else _lines(label, total, done) as show:
         yield show
 

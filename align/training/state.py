@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 
 from align.alarms.watch import Watch
+from align.distributed.engine import Engine
+from align.distributed.world import gathered, led, world
 from align.errors import CheckpointError
 from align.training.checkpoints import Checkpoint
 from align.training.determinism import GeneratorStates, generator_states, restore_generators
@@ -63,7 +66,7 @@ class Trained:
 
     model: Module
     parameters: Mapping[str, Parameter]
-    optimiser: torch.optim.Optimizer
+    engine: Engine
     device: torch.device
 
 
@@ -76,6 +79,8 @@ def capture(
 ) -> Checkpoint:
     """The run as a checkpoint: trainable weights and persistent buffers, optimiser, generators, counters.
 
+    All ranks call it, inside ``Engine.whole``; what it returns is rank 0's to write.
+
     ``course`` is what the course keeps from step to step, as plain values. ``best_step`` is the checkpoint
     that it cannot do without: the best, where the run ends with it.
 
@@ -83,16 +88,20 @@ def capture(
         NonFiniteError: a weight or a moment is NaN or infinite.
     """
     weights = _weights(trained)
-    moments = _moments(trained)
-    require_finite_state({**weights, **moments}, step=counters.step)
-    generators = generator_states(trained.device)
+    moments = trained.engine.moments()
+    led(functools.partial(require_finite_state, {**weights, **moments}, step=counters.step))
+    generators = gathered(generator_states(trained.device))
     return Checkpoint(
         step=counters.step,
-        tensors={"weights": weights, "optimiser": moments, "generators": generators.tensors},
+        tensors={
+            "weights": weights,
+            "optimiser": moments,
+            **{_generators(rank): one.tensors for rank, one in enumerate(generators)},
+        },
         state={
             "counters": counters.plain(),
             "course": dict(course),
-            "generators": generators.plain,
+            **{_generators(rank): one.plain for rank, one in enumerate(generators)},
             "fingerprint": dict(fingerprint),
         },
         best_step=best_step,
@@ -100,15 +109,19 @@ def capture(
 
 
 def restore(checkpoint: Checkpoint, trained: Trained) -> Counters:
-    """Puts weights, optimiser and generators where they stood; returns the counters.
+    """Puts weights, optimiser and this rank's generators where they stood; returns the counters.
+
+    It does not matter on how many ranks, and with which of them holding what, the checkpoint was written. The
+    generators of a rank that it does not know stay as they are.
 
     Raises:
         CheckpointError: its tensors are not those of this model.
     """
-    restore_weights(checkpoint, trained)
-    _restore_moments(checkpoint.tensors["optimiser"], trained)
-    generators = GeneratorStates(checkpoint.tensors["generators"], checkpoint.state["generators"])
-    restore_generators(generators, trained.device)
+    _restore(checkpoint, trained, checkpoint.tensors["optimiser"])
+    own = _generators(world().rank)
+    if own in checkpoint.tensors:
+        generators = GeneratorStates(checkpoint.tensors[own], checkpoint.state[own])
+        restore_generators(generators, trained.device)
     return Counters.of(checkpoint.state["counters"])
 
 
@@ -118,47 +131,37 @@ def restore_weights(checkpoint: Checkpoint, trained: Trained) -> None:
     Raises:
         CheckpointError: they are not those of this model.
     """
-    saved, current = checkpoint.tensors["weights"], _weights(trained)
+    _restore(checkpoint, trained, {})
+
+
+def _restore(checkpoint: Checkpoint, trained: Trained, moments: Mapping[str, Tensor]) -> None:
+    saved = checkpoint.tensors["weights"]
+    with trained.engine.whole():
+        current = {name: (one.shape, one.dtype) for name, one in _weights(trained).items()}
     strangers = sorted(set(saved) ^ set(current))
-    strangers += [name for name in saved if name in current and not _alike(saved[name], current[name])]
+    strangers += [
+        name for name, one in saved.items() if name in current and (one.shape, one.dtype) != current[name]
+    ]
     if strangers:
         raise CheckpointError(
             f"the checkpoint of step {checkpoint.step} is of another model: {', '.join(strangers[:4])} "
             f"{'differs' if len(strangers) == 1 else 'differ'}. Resume with its own model and adapter."
         )
+    trained.engine.restore(saved, moments)
     with torch.no_grad():
-        for name, tensor in current.items():
-            tensor.copy_(saved[name])
+        for name, buffer in _buffers(trained).items():
+            buffer.copy_(saved[name])
+
+
+def _generators(rank: int) -> str:
+    """What a checkpoint calls a rank's generators."""
+    return "generators" if rank == 0 else f"generators-{rank}"
 
 
 def _weights(trained: Trained) -> dict[str, Tensor]:
+    return {**trained.parameters, **_buffers(trained)}
+
+
+def _buffers(trained: Trained) -> dict[str, Tensor]:
     persistent = trained.model.state_dict(keep_vars=True).keys()
-    buffers = {name: buffer for name, buffer in trained.model.named_buffers() if name in persistent}
-    return {**trained.parameters, **buffers}
-
-
-def _alike(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and one.dtype == other.dtype
-
-
-def _moments(trained: Trained) -> dict[str, Tensor]:
-    state = trained.optimiser.state
-    return {
-        f"{key}/{name}": value
-        for name, parameter in trained.parameters.items()
-        for key, value in state.get(parameter, {}).items()
-    }
-
-
-def _restore_moments(saved: Mapping[str, Tensor], trained: Trained) -> None:
-    # By name, through the optimiser's own loading, which knows what belongs on which device. Its state_dict
-    # numbers the parameters in the order of its groups.
-    in_order = [parameter for group in trained.optimiser.param_groups for parameter in group["params"]]
-    number = {parameter: index for index, parameter in enumerate(in_order)}
-    state: dict[int, dict[str, Tensor]] = {}
-    for full_name, value in saved.items():
-        key, name = full_name.split("/", maxsplit=1)
-        state.setdefault(number[trained.parameters[name]], {})[key] = value
-    trained.optimiser.load_state_dict(
-        {"state": state, "param_groups": trained.optimiser.state_dict()["param_groups"]}
-    )
+    return {name: buffer for name, buffer in trained.model.named_buffers() if name in persistent}

@@ -19,6 +19,8 @@ from align.types import TokenLogps, TokenUnpaired, UnpairedLogps, Work
 class Mismatched:
     """Prompts with the reply before them: of the items in ``order``, cut into rounds of ``size``.
 
+    Rounds do not cross the batches of ``batch`` items; without batches, all items are one.
+
     Each prompt gets the reply of the item before it in its round, the first that of the last
     (Ethayarajh et al. 2024, section 4.1, where the rounds are micro-batches), so that no reply is left out.
     A prompt that this leaves too little room of ``max_length`` tokens loses its oldest ones.
@@ -28,13 +30,16 @@ class Mismatched:
     order: Sequence[int]
     size: int
     max_length: int
+    batch: int | None = None
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitem__(self, index: int) -> TokenUnpaired:
-        start = index - index % self.size
-        size = min(self.size, len(self.order) - start)
+        within = index % self.batch if self.batch else index
+        start = index - within % self.size
+        end = index - within + self.batch if self.batch else len(self.order)
+        size = min(self.size, end - start, len(self.order) - start)
         item, other = (self.items[self.order[at]] for at in (index, start + (index - start - 1) % size))
         room = self.max_length - len(other.reply_ids)
         return replace(item, prompt_ids=item.prompt_ids[-room:], reply_ids=other.reply_ids)

@@ -1,15 +1,23 @@
-"""One optimiser step: forward and backward a micro-batch at a time, guard, clip, step."""
+"""One optimiser step: forward and backward a micro-batch at a time, guard, clip, step.
+
+Of several ranks each takes some of the micro-batches. All of them know the whole batch, and learn of it what
+one rank alone would: sums over all that was counted.
+"""
 
 from __future__ import annotations
 
+import functools
+import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
-import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from align.distributed.engine import Engine
+from align.distributed.world import gathered, own_share, sums, world
 from align.errors import DataError
 from align.training.determinism import strictly
 from align.training.guards import blame, require_finite, require_finite_gradients
@@ -63,21 +71,21 @@ def update(
     items: Sequence[Item],
     *,
     parameters: Mapping[str, Parameter],
-    optimiser: torch.optim.Optimizer,
-    micro_batch_size: int,
+    engine: Engine,
+    micro_batch_size: int | None,
     max_grad_norm: float,
     step: int,
     ids: Sequence[str],
     lap: Callable[[str], None],
 ) -> Taken:
-    """Takes one optimiser step on a batch.
+    """Takes one optimiser step on a batch, of which every rank is given the whole.
 
     The gradient is that of (sum of all losses) / (weight of the whole batch), so that the split into
     micro-batches changes it by rounding only: 1x8, 2x4 and 8x1 agree. (Except for losses that couple the
     items of a micro-batch.)
 
     Args:
-        items: the whole batch; ``micro_batch_size`` of them go through the model at a time.
+        items: the whole batch; ``micro_batch_size`` of them go through the model at a time (see ``cut``).
         parameters: what is trained, by name.
         step: 1-based, for messages; ``ids`` name the items in them.
         lap: called with the phase (``forward``, ``backward``, ``optimiser``) that has just ended.
@@ -86,7 +94,7 @@ def update(
         NonFiniteError: a loss, metric or gradient is NaN or infinite; no weight was changed.
         DataError: nothing in the batch counts.
     """
-    optimiser.zero_grad(set_to_none=True)
+    engine.begin()
     lap("optimiser")
     weight = float(objective.weight(items))
     if not weight > 0:
@@ -94,9 +102,14 @@ def update(
     loss_sum = 0.0
     work: Work | None = None
     metrics: dict[str, tuple[float, float]] = {}
-    for first in range(0, len(items), micro_batch_size):
-        chunk = slice(first, first + micro_batch_size)
-        outcome = objective(items[chunk])
+    chunks = cut(len(items), micro_batch_size)
+    mine = own_share(chunks)
+    for number in range(passes(chunks)):
+        if number >= len(mine):
+            _pass_along(engine, objective, items[chunks[0]])
+            continue
+        chunk = mine[number]
+        outcome = _forward(engine, objective, items[chunk])
         loss_sum += _checked_loss(outcome.loss_sum, parameters, step, ids[chunk])
         for name, (value, count) in outcome.metrics.items():
             before, counted = metrics.get(name, (0.0, 0.0))
@@ -106,12 +119,51 @@ def update(
             work = outcome.work if work is None else work + outcome.work
         lap("forward")
         with strictly():
-            (outcome.loss_sum / weight).backward()  # type: ignore[no-untyped-call]
+            engine.backward(outcome.loss_sum / weight)
         lap("backward")
-    norm = _clip(parameters, max_grad_norm, step, ids)
-    optimiser.step()
+    norm = engine.step(
+        max_grad_norm, lambda found: require_finite_gradients(parameters, found, step=step, ids=ids)
+    )
+    found = sums({"loss": (loss_sum, 0.0), **metrics})
+    work = _whole_work(work)
     lap("optimiser")
-    return Taken({"loss": (loss_sum, weight), "grad_norm": (norm, 1.0), **metrics}, work)
+    return Taken({"loss": (found.pop("loss")[0], weight), "grad_norm": (norm, 1.0), **found}, work)
+
+
+def cut(count: int, micro_batch_size: int | None) -> list[slice]:
+    """A batch in micro-batches, in its order; without a size, as many as there are ranks."""
+    size = micro_batch_size or math.ceil(count / world().size)
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def passes(chunks: Sequence[slice]) -> int:
+    """How often each rank goes through the model, where the ranks share these micro-batches."""
+    return math.ceil(len(chunks) / world().size)
+
+
+def _forward(engine: Engine, objective: Objective[Item], items: Sequence[Item]) -> Step:
+    found: list[Step] = []
+
+    def compute() -> Tensor:
+        found.append(objective(items))
+        return found[0].loss_sum
+
+    loss = engine.forward(compute)
+    return replace(found[0], loss_sum=loss)
+
+
+def _pass_along(engine: Engine, objective: Objective[Item], items: Sequence[Item]) -> None:
+    """A pass that counts for nothing, on a rank that has fewer micro-batches: weights and gradients of the
+    others travel through all ranks."""
+    loss = 0.0 * _forward(engine, objective, items).loss_sum
+    with strictly():
+        engine.backward(loss)
+
+
+def _whole_work(own: Work | None) -> Work | None:
+    """What all ranks gave their models to do."""
+    counted = [one for one in gathered(own) if one is not None]
+    return functools.reduce(operator.add, counted) if counted else None
 
 
 def _checked_loss(loss: Tensor, parameters: Mapping[str, Parameter], step: int, ids: Sequence[str]) -> float:
@@ -119,12 +171,3 @@ def _checked_loss(loss: Tensor, parameters: Mapping[str, Parameter], step: int, 
     if value - value != 0.0:  # NaN or infinite: look for the cause while it can still be seen
         require_finite("loss", value, step=step, ids=ids, hint=blame(parameters.items()))
     return value
-
-
-def _clip(parameters: Mapping[str, Parameter], max_norm: float, step: int, ids: Sequence[str]) -> float:
-    """Global gradient norm before clipping; the gradients are clipped to ``max_norm``."""
-    with_gradient = [parameter for parameter in parameters.values() if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in with_gradient if p.grad is not None])
-    require_finite_gradients(parameters, float(norm), step=step, ids=ids)
-    torch.nn.utils.clip_grads_with_norm_(with_gradient, max_norm, norm)
-    return float(norm)

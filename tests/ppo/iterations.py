@@ -14,6 +14,7 @@ import torch
 from groups import VOCABULARY
 from made_rollouts import causal
 
+from align.distributed.engine import Replicated
 from align.models.policy import Policy
 from align.models.save import plain_model
 from align.packing.forward import Forward, Padded
@@ -173,6 +174,5 @@ def iterations(
     torch.manual_seed(0)
     actor.model.to(device).train()
     parameters = trainable_parameters(actor.model)
-    return Made(
-        course, Trained(actor.model, parameters, build_optimiser(parameters, settings), policy.device)
-    )
+    engine = Replicated(parameters, build_optimiser(parameters, settings))
+    return Made(course, Trained(actor.model, parameters, engine, policy.device))

@@ -151,7 +151,7 @@ def test_the_value_head_starts_at_zero(old: str) -> None:
 def test_every_epoch_takes_every_minibatch(epochs: int, minibatches: int) -> None:
     made = iterations(of(epochs=epochs, minibatches=minibatches))
     steps = []
-    made.trained.optimiser.register_step_post_hook(lambda *_: steps.append(1))
+    made.trained.engine.optimiser.register_step_post_hook(lambda *_: steps.append(1))
     taken = made.course.take(1, made.trained, lambda _phase: None)
     assert taken.metrics["updates"] == (epochs * minibatches, 1.0)
     assert len(steps) == epochs * minibatches

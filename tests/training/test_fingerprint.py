@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import torch
 
-from align.settings import TrainingSettings
+from align.settings import DeepspeedSettings, TrainingSettings
 from align.training.fingerprint import fingerprint_of
 
 ENDS = {"max_steps", "epochs"}
@@ -24,6 +24,7 @@ def test_every_setting_is_judged_or_changes_nothing() -> None:
         items=5,
         parameters={},
         device=torch.device("cpu"),
+        deepspeed=DeepspeedSettings(),
         more={},
     )
     judged = {name.removeprefix("training.") for name in found if name.startswith("training.")}

@@ -1,0 +1,224 @@
+"""A rank's sign of life: every half second, whether its main thread moves, for whoever watches the ranks.
+
+The main thread moves where its stack has changed or somebody computes for it: its own threads, a compiler
+that it waits for. That needs nothing of the code that runs, and a long step is no hang. Where it waits for
+other ranks (a collective, a build that another process does), the network or the disk, those have timeouts
+of their own, and the wait is not held against this rank.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+
+PERIOD = 0.5
+"""Seconds between signs of life."""
+
+COMPUTES = 0.05
+"""Share of one core above which a process is at work; threads that only wake up now and then need less."""
+
+_WAITING_ROOMS = {
+    "other ranks": ("/torch/distributed/", "/deepspeed/", "/torch/utils/file_baton.py", "/filelock/"),
+    "the network": ("/huggingface_hub/", "/httpcore/", "/urllib3/", "/wandb/", "/socket.py", "/ssl.py"),
+}
+"""What a thread waits for whose innermost frame lies in these files (a build's lock is another rank's)."""
+
+_excuses: list[str] = []
+_marks: list[str] = [""]
+
+
+@dataclass(frozen=True)
+class Beat:
+    """One sign of life."""
+
+    pid: int
+    thread: int
+    """Identity of the main thread, as ``faulthandler`` names it."""
+    at: float
+    """Seconds of the machine's monotonic clock, which stands still while the machine sleeps."""
+    quiet: float
+    """Seconds for which nothing has moved."""
+    waits: str
+    """For what the main thread waits, where that is its right; empty where nothing excuses it."""
+    place: str
+    """The innermost line of this project's code."""
+    mark: str
+    """What the code itself said last of where it is."""
+
+
+def mark(text: str) -> None:
+    """Says where this process is (``dpo, step 3 of 60``), for the message that names a rank that hung."""
+    _marks[0] = text
+
+
+@contextmanager
+def excused(why: str) -> Iterator[None]:
+    """Inside, the main thread may wait for something that no clock of this machine sees (a server, say).
+
+    For waits that end by a timeout of their own.
+    """
+    _excuses.append(why)
+    try:
+        yield
+    finally:
+        _excuses.remove(why)
+
+
+def beat_file(folder: Path, rank: int) -> Path:
+    """Where a rank's newest sign of life stands."""
+    return folder / f"beat-{rank}.json"
+
+
+def stack_file(folder: Path, rank: int) -> Path:
+    """Where a rank writes its stack when it is sent SIGUSR1."""
+    return folder / f"stack-{rank}.txt"
+
+
+class Pulse(threading.Thread):
+    """Writes the beats of this process from its start to its end.
+
+    Also ends this process, with whatever it has started, where its parent is gone.
+    """
+
+    def __init__(self, folder: Path, rank: int, parent: int | None = None) -> None:
+        super().__init__(name="pulse", daemon=True)
+        self._file = beat_file(folder, rank)
+        self._parent = parent
+        self._over = threading.Event()
+        # kept open: the handler writes to it from wherever the process hangs
+        self._stacks = stack_file(folder, rank).open("w", encoding="utf-8")
+        self._looked = time.monotonic()
+        self._quiet_since = self._looked
+        self._stack: tuple[tuple[int, int], ...] = ()
+        self._used: float | None = None
+
+    def __enter__(self) -> Pulse:
+        faulthandler.register(signal.SIGUSR1, file=self._stacks, all_threads=True)
+        self._beat()
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self.join(2 * PERIOD)
+
+    def run(self) -> None:
+        while not self._over.wait(PERIOD):
+            if self._parent is not None and os.getppid() != self._parent:
+                os.killpg(0, signal.SIGKILL)
+            self._beat()
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        frames = sys._current_frames()
+        stack = _signature(frames.get(threading.main_thread().ident or 0))
+        moved = stack != self._stack
+        # counted only where the stack stands still: it costs a millisecond
+        used = None if moved else _used()
+        if used is not None and self._used is not None:
+            moved = used - self._used > COMPUTES * (now - self._looked)
+        if moved:
+            self._quiet_since = now
+        self._stack, self._used, self._looked = stack, used, now
+        beat = Beat(
+            pid=os.getpid(),
+            thread=threading.main_thread().ident or 0,
+            at=now,
+            quiet=now - self._quiet_since,
+            waits=_waits(frames),
+            place=_place(frames.get(threading.main_thread().ident or 0)),
+            mark=_marks[0],
+        )
+        aside = self._file.with_suffix(".part")
+        try:
+            aside.write_text(json.dumps(asdict(beat)), encoding="utf-8")
+            os.replace(aside, self._file)
+        except FileNotFoundError:
+            self._over.set()  # the folder went with whoever watched it
+
+
+def read_beat(folder: Path, rank: int) -> Beat | None:
+    """A rank's newest sign of life, or None where it has given none yet."""
+    try:
+        return Beat(**json.loads(beat_file(folder, rank).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def _signature(frame: FrameType | None) -> tuple[tuple[int, int], ...]:
+    """Each frame's code and the instruction that it is at."""
+    found = []
+    while frame is not None:
+        found.append((id(frame.f_code), frame.f_lasti))
+        frame = frame.f_back
+    return tuple(found)
+
+
+def _used() -> float:
+    """Seconds of processor time that this process and those it started have used for their work."""
+    import psutil
+
+    mine = psutil.Process()
+    idle = {thread.native_id for thread in _helpers()}
+    used = 0.0
+    for one in mine.threads():
+        if one.id not in idle:
+            used += one.user_time + one.system_time
+    for child in mine.children(recursive=True):
+        with suppress(psutil.Error):
+            times = child.cpu_times()
+            used += times.user + times.system
+    return used
+
+
+def _helpers() -> list[threading.Thread]:
+    """Threads that do no work that anything waits for: this one, a progress bar's."""
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.daemon and not isinstance(thread, threading._DummyThread)
+    ]
+
+
+def _waits(frames: dict[int, FrameType]) -> str:
+    if _excuses:
+        return _excuses[-1]
+    helpers = {thread.ident for thread in _helpers()}
+    for thread, frame in frames.items():
+        file = frame.f_code.co_filename
+        for what, rooms in _WAITING_ROOMS.items():
+            if thread not in helpers and any(room in file for room in rooms):
+                return f"{what} ({Path(file).name}:{frame.f_lineno})"
+    return "the disk" if process_state(os.getpid(), threading.main_thread().native_id) == "D" else ""
+
+
+def process_state(pid: int, thread: int | None = None) -> str:
+    """Linux's letter for a process or one thread of it (R runs, D waits for the disk, Z is gone).
+
+    Empty where it cannot be known.
+    """
+    place = Path(f"/proc/{pid}") if thread is None else Path(f"/proc/{pid}/task/{thread}")
+    try:
+        return (place / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def _place(frame: FrameType | None) -> str:
+    root = str(Path(__file__).resolve().parent.parent.parent)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file.startswith(root) and "site-packages" not in file:
+            return f"{Path(file).relative_to(root)}:{frame.f_lineno} in {frame.f_code.co_name}"
+        frame = frame.f_back
+    return ""

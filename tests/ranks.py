@@ -1,0 +1,77 @@
+"""Runs commands on two ranks, several in one start, and compares what they wrote with what one rank did."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tiny_runs import SHAPE, WORLD, lines
+
+WORKER = Path(__file__).with_name("rank_commands.py")
+CHUNK = 4000
+"""Logits that exist at once: about ten tokens of the tiny vocabulary, so that ranks have unlike numbers of
+chunks."""
+STEPS = (
+    "training.learning_rate=0.003",
+    "training.warmup_steps=2",
+    "training.log_every=1",
+    "training.precision=float32",
+)
+PARTED = ("deepspeed=zero3", "deepspeed.whole_below=0")
+"""ZeRO 3 with every weight in parts, the smallest ones too."""
+RANKS = 2
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command, the code that it must end with, and [rank, step] of a SIGTERM on the way."""
+
+    words: tuple[str, ...]
+    code: int = 0
+    sigterm: tuple[int, int] | None = None
+    chunk: int = CHUNK
+
+
+def on_ranks(commands: Sequence[Command], folder: Path, ranks: int = RANKS) -> None:
+    """Runs commands one after the other on the ranks of one start; each must end as it should, on each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder / "commands.json"
+    place.write_text(json.dumps([asdict(one) for one in commands]))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    found = subprocess.run(
+        [*launcher, str(WORKER), str(place)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr[-6000:]
+    expected = [one.code for one in commands]
+    for rank in range(ranks):
+        codes = json.loads((folder / f"codes-{rank}.json").read_text())
+        assert codes == expected, f"rank {rank}: {codes}\n{found.stdout[-3000:]}\n{found.stderr[-3000:]}"
+
+
+def words(stage: str, directory: Path, *more: str, start: Path | None = None) -> tuple[str, ...]:
+    """A short training on the embedded world, from ``start`` or from scratch."""
+    model = (f"model.path={start}",) if start else SHAPE
+    return (f"stage={stage}", f"run.dir={directory}", *model, *WORLD, *STEPS, *more)
+
+
+def assert_same_path(one: Path, other: Path, steps: int) -> None:
+    """Both logged every step, and agree in every number that a clock does not decide, to 1e-5."""
+    mine, theirs = lines(one), lines(other)
+    assert [line["step"] for line in mine] == [line["step"] for line in theirs] == list(range(1, steps + 1))
+    for line, twin in zip(mine, theirs, strict=True):
+        assert line.keys() == twin.keys()
+        # the tolerance is relative above 1: log-probabilities are sums of many
+        np.testing.assert_allclose(
+            list(twin.values()), list(line.values()), rtol=1e-5, atol=1e-5, err_msg=f"{line}\n{twin}"
+        )
