@@ -205,7 +205,10 @@ class Reports(Protocol):
 
 
 class Stage(Protocol):
-    """One word after ``stage=``: its fields are the groups it uses, ``execute`` is the work."""
+    """One word after ``stage=``: its fields are the groups it uses, ``execute`` is the work.
+
+    One with ``many_ranks: ClassVar[bool] = True`` divides it among the ranks that ``launch`` asks for.
+    """
 
     def execute(self, run: Run) -> None: ...
 

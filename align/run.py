@@ -190,6 +190,7 @@ class Run:
             command=list(self.command),
             git=git_state(),
             versions=versions(),
+            ranks=world().size,
             host={"python": platform.python_version(), "machine": platform.machine(), "cpus": os.cpu_count()},
             config=dict(self.config),
             started=self.record.get("started") or time.strftime("%Y-%m-%dT%H:%M:%S%z"),

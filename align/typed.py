@@ -51,7 +51,8 @@ def typed_run(
     problems = Problems()
     _refuse_secrets(values, problems)
     common = {
-        key: section(hint, values.get(key), key, problems)
+        # a run that was recorded before there was such a section has its defaults
+        key: section(hint, values.get(key, {}), key, problems)
         if hint in _SECTIONS
         else value_of(hint, values.get(key), key, problems)
         for key, hint in COMMON.items()

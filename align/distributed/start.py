@@ -70,5 +70,4 @@ def refuse_misfits(run: Run) -> None:
 
 
 def _has_ranks(run: Run) -> bool:
-    """Whether its stage divides its work: those that train have the group ``deepspeed``, others say so."""
-    return hasattr(run.stage, "deepspeed") or bool(getattr(run.stage, "many_ranks", False))
+    return bool(getattr(run.stage, "many_ranks", False))

@@ -107,6 +107,11 @@ def load_weights(auto: Any, origin: Origin, seed: int, **more: Any) -> tuple[Any
             built = auto.from_config(config, dtype=torch.float32)
             quicken(built)
             return built, {name for name, _ in built.named_parameters()}
+        if (getattr(config, "quantization_config", None) or {}).get("quant_method") == "torchao":
+            raise ModelError(
+                f"{origin.source.weights} holds weights in 8 bits, for use elsewhere: give the model that it "
+                f"was exported from"
+            )
         try:
             built, info = auto.from_pretrained(
                 origin.source.weights,

@@ -98,6 +98,11 @@ def _sleep() -> None:
     time.sleep(10_000)
 
 
+def _spin() -> None:
+    while True:
+        sum(range(100))
+
+
 def _compute() -> None:
     """Longer than a hang may last, and no hang: a product of matrices moves nothing that Python sees."""
     import torch

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -52,27 +53,38 @@ def test_a_long_list_is_cut_and_counted(monkeypatch: pytest.MonkeyPatch) -> None
         require_same(lambda: {f"name {i}": "mine" for i in range(20)})
 
 
+def started_by_srun(folder: Path, *words: Sequence[str]) -> list[tuple[int, str]]:
+    """Two ranks with the environment that ``srun`` gives its tasks; exit code and standard error of each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        job = (free.getsockname()[1] - 20_000) * pow(7, -1, 20_000) % 20_000
+    ranks = []
+    for rank, own in enumerate(words):
+        path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+        env = {**os.environ, "PYTHONPATH": path, "SLURM_STEP_NODELIST": "localhost"}
+        env |= {"SLURM_JOB_ID": str(job), "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2"}
+        env |= {"SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_NODEID": "0"}
+        env |= {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
+        script = str(ROOT / "tests" / "distributed" / "launched.py")
+        command = [sys.executable, script, str(folder / "run"), *own]
+        ranks.append(subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, cwd=folder))
+    said = [one.communicate(timeout=120)[1] for one in ranks]
+    return [(one.returncode, text) for one, text in zip(ranks, said, strict=True)]
+
+
 @pytest.mark.medium
 def test_two_commands_that_were_typed_unlike_stop_by_the_name_of_the_option(tmp_path: Path) -> None:
     """As on two machines: each rank is started by itself, and composes its own words."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    script = str(ROOT / "tests" / "distributed" / "launched.py")
-    ranks = []
-    for rank, steps in ((0, 4), (1, 5)):
-        path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
-        env = {**os.environ, "PYTHONPATH": path, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        env |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        words = [str(tmp_path / "run"), f"work.steps={steps}", f"seed={rank}"]
-        ranks.append(
-            subprocess.Popen(
-                [sys.executable, script, *words], env=env, stderr=subprocess.PIPE, text=True, cwd=tmp_path
-            )
-        )
-    said = [one.communicate(timeout=120)[1] for one in ranks]
-    assert [one.returncode for one in ranks] == [2, 2], said
-    assert "rank 1 has config work.steps 5, rank 0 has 4" in said[0]
-    assert "rank 1 has config seed 1, rank 0 has 0" in said[0]
-    assert said[1] == "", "one rank tells what all stop at"
+    words = [(f"work.steps={steps}", f"seed={rank}") for rank, steps in enumerate((4, 5))]
+    (first, said), (second, silent) = started_by_srun(tmp_path, *words)
+    assert (first, second) == (2, 2), said + silent
+    assert "rank 1 has config work.steps 5, rank 0 has 4" in said
+    assert "rank 1 has config seed 1, rank 0 has 0" in said
+    assert silent == "", "one rank tells what all stop at"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_tasks_of_srun_work_together(tmp_path: Path) -> None:
+    assert [code for code, _ in started_by_srun(tmp_path, (), ())] == [0, 0]
+    assert (tmp_path / "steps.txt").read_text().split() == ["1", "2", "3", "4"]

@@ -165,6 +165,19 @@ def test_a_rank_that_hangs_is_named_with_its_stack(
 
 
 @pytest.mark.slow
+def test_one_that_turns_in_circles_is_shown_when_the_others_give_up(launched: Launched) -> None:
+    """It moves, so it does not hang; what bounds it is the others' patience in their collective."""
+    command = launched("work.what=spin", "work.steps=100000", "launch.timeout=8")
+    command.wait_for_step(1)
+    code, said = command.finish()
+    assert code == 1, said
+    assert "rank 0 of 2 failed" in said
+    assert "rank 1 was at: step 2 of 100000" in said
+    assert "in _spin" in said
+    assert command.none_is_left()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["compute", "hold"])
 def test_a_long_computation_is_no_hang(what: str, launched: Launched) -> None:
     """It is longer than a rank may stand still, in calls that let nothing in Python move."""
@@ -197,6 +210,40 @@ def test_sigterm_reaches_the_ranks_which_save_first(what: str, launched: Launche
     if what == "nothing":
         assert code == 143, said
         assert f"SIGTERM: step {command.steps()[-1]} is saved" in said
+
+
+@pytest.mark.slow
+def test_the_keyboard_ends_the_ranks_too(launched: Launched) -> None:
+    """Each rank has a session of its own, so that a terminal's ctrl-C reaches the parent alone."""
+    command = launched("work.steps=100000")
+    command.wait_for_step(2)
+    command.process.send_signal(signal.SIGINT)
+    code, said = command.finish()
+    assert code == 130, said
+    assert "stopped by the keyboard" in said
+    assert "Traceback" not in said
+    assert command.none_is_left()
+
+
+ACCELERATE = (
+    "-m",
+    "accelerate.commands.launch",
+    "--multi_gpu",
+    "--num_processes",
+    "2",
+    "--num_machines",
+    "1",
+)
+ACCELERATE += ("--mixed_precision", "no", "--dynamo_backend", "no")
+
+
+@pytest.mark.slow
+def test_ranks_of_accelerate_work_together(launched: Launched) -> None:
+    command = launched(launcher=ACCELERATE)
+    code, said = command.finish()
+    assert code == 0, said
+    assert sorted(command.ranks()) == [0, 1]
+    assert command.steps() == ["1", "2", "3", "4"]
 
 
 @pytest.mark.medium

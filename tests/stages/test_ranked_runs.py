@@ -75,3 +75,18 @@ def test_a_rank_that_is_killed_costs_the_steps_since_the_last_checkpoint(tmp_pat
     assert lines(tmp_path / "run") == lines(tmp_path / "whole")
     for file in ("model/model.safetensors", "results.json"):
         assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
+
+
+@pytest.mark.slow
+def test_a_pipeline_starts_the_ranks_of_each_step(tmp_path: Path) -> None:
+    """The parent alone writes the pipeline; a step that is whole is not started again."""
+    words = ("stage=pipeline", "order=[sft,reward]", "training.max_steps=3")
+    code, said = finish(started(tmp_path / "run", *words))
+    assert code == 0, said
+    found = {name: record(tmp_path / "run" / name) for name in (".", "sft", "reward")}
+    assert {name: one["ranks"] for name, one in found.items()} == {".": 1, "sft": 2, "reward": 2}
+    assert {one["state"] for one in found.values()} == {"completed"}
+    assert (tmp_path / "run" / "results.json").exists()
+    before = (tmp_path / "run" / "sft" / "run.json").stat().st_mtime_ns
+    assert finish(started(tmp_path / "run", *words, "resume=true"))[0] == 0
+    assert (tmp_path / "run" / "sft" / "run.json").stat().st_mtime_ns == before
