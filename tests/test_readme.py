@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from align.compose import combinations, run_from
+from align.compose import run_from
+from align.compose_sweep import combinations
 from align.overrides import in_our_words
 
 REPO = Path(__file__).resolve().parent.parent

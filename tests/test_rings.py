@@ -40,6 +40,7 @@ ROOMS += tuple(f"align/ppo/{name}.py" for name in ("shaping", "advantages", "obj
 ROOMS += tuple(f"align/packing/{name}.py" for name in ("layout", "mask", "segments", "cuda", "head", "work"))
 ROOMS += tuple(f"align/collect/_{name}.py" for name in ("lengths", "probe", "damage", "selection"))
 ROOMS += ("align/generation/cache.py", "align/generation/choose.py")
+ROOMS += ("align/sweeps/axes.py", "align/sweeps/jobs.py")
 
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "deepspeed", "wandb", "tokenizers"}
 HEAVY |= {"safetensors", "matplotlib", "pandas", "pyarrow", "scipy", "sklearn", "hydra", "omegaconf"}

@@ -1,0 +1,72 @@
+"""From a proposal to a job that runs, or to why it does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from align.compose import run_from
+from align.errors import AlignError
+from align.overrides import quoted
+from align.run import Run, read_record
+from align.sweeps.axes import Swept
+from align.sweeps.jobs import Ended, Job, Proposal
+from align.sweeps.processes import Started, can_fork, forked, spawned
+from align.sweeps.shares import Machine, machine, shares
+
+
+@dataclass
+class Starter:
+    """Composes jobs and starts them."""
+
+    swept: Swept
+    root: Path
+    parallel: int
+    found: Machine = field(default_factory=machine)
+    _warm: bool = field(default=False, init=False)
+
+    def job(self, number: int, proposal: Proposal) -> Job:
+        """A proposal with its place and all its words."""
+        directory = self.root / proposal.name
+        words = (*self.swept.job(proposal.varied), f"run.dir={quoted(str(directory))}")
+        return Job(number, proposal.name, proposal.varied, words, directory)
+
+    def start(self, job: Job, slot: int) -> Started | Ended:
+        """Begins a job, or goes on with it; ``Ended`` where it is whole already, or its words are wrong."""
+        try:
+            run = self._composed(job)
+            if run.is_whole():
+                return Ended("skipped")
+            begun = read_record(job.directory) is not None
+            ranks = int(run.config.get("launch", {}).get("nproc", 1))
+            share = shares(self.found, self.parallel, ranks)[slot]
+        except AlignError as error:
+            return Ended("failed", str(error))
+        log = self.log(job)
+        if can_fork() and ranks == 1:
+            self._warm_up()
+            return forked(run.continued(run.resume or begun), share, log)
+        return spawned([*job.words, *(["resume=true"] if begun else [])], share, log)
+
+    def log(self, job: Job) -> Path | None:
+        """Where a job's output goes while others write too; None: to the terminal."""
+        if self.parallel == 1:
+            return None
+        path = self.root / "logs" / f"{job.name}.txt"
+        path.parent.mkdir(exist_ok=True)
+        return path
+
+    def _composed(self, job: Job) -> Run:
+        """The run, in the tracker's group that is named by the sweep where nobody named another."""
+        command = ["python", "-m", "align", *job.words]
+        run = run_from(job.words, command)
+        if "group" in run.config["tracking"] and run.config["tracking"]["group"] is None:
+            run = run_from([*job.words, f"tracking.group={quoted(self.root.resolve().name)}"], command)
+        return run
+
+    def _warm_up(self) -> None:
+        if not self._warm:
+            from align.sweeps.warm import warm
+
+            warm()
+            self._warm = True
