@@ -57,6 +57,10 @@ class Optuna:
         """
         if not swept.axes:
             raise ConfigError("sweep=optuna has nothing to search: type KEY=interval(LOW,HIGH) or KEY=A,B,C")
+        from align.compose import run_from
+
+        # a mistake in what all jobs share would cost every trial
+        run_from([*swept.job([_first(axis) for axis in swept.axes]), "run.dir=unused"], ())
         return _Trials(self, swept, _opened(self, swept, root))
 
 
@@ -83,7 +87,7 @@ class _Trials:
             frozen = self._unfinished.pop(0)
             self._study.sampler = _sampler(self._settings, frozen.number)
             trial = optuna.trial.Trial(self._study, frozen._trial_id)
-        elif (number := len(self._study.get_trials(deepcopy=False))) < self.total:
+        elif (number := self._begun()) < self.total:
             self._study.sampler = _sampler(self._settings, number)
             trial = self._study.ask()
             frozen = None
@@ -117,6 +121,13 @@ class _Trials:
             if trial.should_prune():
                 self._doomed.add(proposal.name)
         return _PRUNED if proposal.name in self._doomed else None
+
+    def _begun(self) -> int:
+        """Trials that were asked for; what somebody put into the queue of the study waits to be."""
+        from optuna.trial import TrialState
+
+        found = self._study.get_trials(deepcopy=False)
+        return sum(trial.state != TrialState.WAITING for trial in found)
 
     def _prunes(self) -> bool:
         return self._settings.pruning != "none" and len(self._settings.metric) == 1
@@ -249,5 +260,11 @@ def _drawn(trial: Any, axis: Axis) -> str:
     return repr(trial.suggest_float(axis.key, span.low, span.high, step=span.step, log=span.log))
 
 
+def _first(axis: Axis) -> str:
+    """The option with the first of its values, or the lowest."""
+    return axis.word(axis.values[0] if axis.span is None else _text(axis, axis.span.low))
+
+
 def _text(axis: Axis, value: Any) -> str:
+    """A value as it is typed."""
     return repr(value) if axis.span is not None and not axis.span.integer else str(value)

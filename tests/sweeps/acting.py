@@ -21,7 +21,11 @@ from align.types import Result
 
 
 def act(stage: Runs, run: Run) -> None:
-    """``ok``, ``raise``, ``bug``, ``die``, ``wait`` (for SIGTERM), ``interrupt`` (the sweep), or a score."""
+    """``ok``, ``raise``, ``bug``, ``die``, ``wait`` (for SIGTERM), ``interrupt``, ``look`` or ``slow``.
+
+    The score is 7 less for each step that the seed is away from 7; ``look`` reports it three times as a
+    validation first, and ``slow`` stays after that until it is told to end, unless the score is above -8.
+    """
     mark = run.directory / "marks.txt"
     with mark.open("a", encoding="utf-8") as file:
         file.write(f"{os.getpid()}\n")
@@ -38,8 +42,14 @@ def act(stage: Runs, run: Run) -> None:
         os.kill(os.getppid(), signal.SIGINT)
         _until_told()
     print("said by", run.directory.name, flush=True)
-    value = float(word) if word.replace(".", "").lstrip("-").isdigit() else 1.0
-    run.write_results([Result("act/score", value, 1, None, None, "exact")])
+    score = -7.0 * abs(run.seed - 7)
+    if word in ("look", "slow"):
+        lines = [json.dumps({"step": step, "validation": score}) for step in (1, 2, 3)]
+        (run.directory / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    if word == "slow" and score < -8 and os.environ.get("ACT_AT_ONCE") != "1":
+        _until_told()
+    results = {"act/score": score, "act/cost": float(run.seed)}
+    run.write_results([Result(name, value, 1, None, None, "exact") for name, value in results.items()])
     (run.directory / "seen.json").write_text(json.dumps(facts(run)))
 
 

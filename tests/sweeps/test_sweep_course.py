@@ -92,7 +92,7 @@ def test_the_last_word_is_the_comparison_to_type(tmp_path: Path, capfd: pytest.C
     assert main(["-m", "stage=runs", f"run.dir='{root}'", "runs=ok", "seed=1,2"]) == 0
     said = capfd.readouterr().out
     assert said.strip().endswith(f"stage=compare runs='{root}' run.dir='{root}_comparison'")
-    assert "act/score 1.000" in " ".join(said.split())
+    assert "act/cost 1.000" in " ".join(said.split())
 
 
 @pytest.mark.medium
@@ -166,7 +166,7 @@ def test_words_of_sweeps_are_refused_without_m(capfd: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("parallel", [1, 2])
 def test_a_killed_sweep_leaves_no_process_and_goes_on(parallel: int, tmp_path: Path) -> None:
     root = tmp_path / "s"
-    words = ["-m", "stage=runs", f"run.dir={root}", "runs=ok,wait,1", f"launch.parallel={parallel}"]
+    words = ["-m", "stage=runs", f"run.dir={root}", "runs=ok,wait,raise", f"launch.parallel={parallel}"]
     command = [sys.executable, str(HERE / "acting.py"), *words]
     process = subprocess.Popen(command, cwd=REPO, env={**os.environ, "PYTHONPATH": str(REPO)})
     waiting = root / "runs=wait" / "marks.txt"
