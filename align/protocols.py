@@ -227,6 +227,9 @@ class Tracker(Protocol):
     def artifact(self, name: str, kind: str, path: Path) -> None:
         """Refer to a folder (by path and hash, nothing is uploaded) as this run's product."""
 
+    def used(self, name: str, kind: str, path: Path | None, sha256: str) -> None:
+        """Refer to what this run is made from, by the name under which its own run offered it."""
+
     def finish(self, exit_code: int) -> None: ...
 
 
