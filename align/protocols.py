@@ -236,6 +236,9 @@ class Tracker(Protocol):
 class Search(Protocol):
     """Which jobs a sweep runs (``sweep=``)."""
 
+    learns: ClassVar[bool]
+    """Whether what a job finds decides later ones."""
+
     def begin(self, swept: Swept, root: Path) -> Proposals:
         """Jobs for these words; ``root`` is the sweep's folder, maybe with jobs of an earlier sitting."""
 

@@ -14,8 +14,10 @@ from pathlib import Path
 from align.compose_sweep import is_own, sweep_settings, swept
 from align.errors import ConfigError
 from align.protocols import Proposals
+from align.sweeps.axes import Swept
 from align.sweeps.jobs import Ended, Job, Line, Proposal
 from align.sweeps.processes import Started
+from align.sweeps.settings import SweepSettings
 from align.sweeps.starting import Starter
 from align.sweeps.stopping import Stopping, asked_to_stop
 from align.sweeps.told import print_end, reason, say_begins, say_ended, validations
@@ -41,13 +43,19 @@ def sweep(words: Sequence[str]) -> int:
     root = Path(settings.run.dir)
     with _alone_in(root), asked_to_stop() as stopping:
         proposals = settings.sweep.begin(axes, root)
-        parallel = settings.launch.parallel
+        parallel = _at_a_time(settings, axes, proposals.total)
         course = _Course(proposals, parallel, Starter(axes, root, parallel), stopping)
         course.run()
         print_end(course.ended, root, proposals, stopped=bool(stopping.asked))
     if stopping.asked:
         return 128 + stopping.asked
     return 1 if any(line.ended.state == "failed" for line in course.ended) else 0
+
+
+def _at_a_time(settings: SweepSettings, axes: Swept, total: int) -> int:
+    handed_in = any(word.startswith("launch.submit=") for word in axes.fixed)
+    several = handed_in and not settings.sweep.learns
+    return settings.launch.parallel or (max(1, total) if several else 1)
 
 
 @dataclass

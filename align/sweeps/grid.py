@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from align.errors import ConfigError
 from align.sweeps.jobs import Ended, Proposal, folder_name
@@ -20,6 +20,8 @@ __all__ = ["Grid"]
 @dataclass(frozen=True)
 class Grid:
     """``sweep=grid``, which a sweep is where nothing else is said."""
+
+    learns: ClassVar[bool] = False
 
     def begin(self, swept: Swept, root: Path) -> _Combinations:
         """The jobs in order. Raises ``ConfigError``: an interval, or two jobs with one folder."""

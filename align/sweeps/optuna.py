@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from align.errors import ConfigError
 from align.settings import NaturalInt, PositiveInt
@@ -24,6 +24,8 @@ _PRUNED = "its validation is worse than the median of earlier trials at that ste
 @dataclass(frozen=True)
 class Optuna:
     """``sweep=optuna``: written against Optuna 5, with its own storage in the sweep's folder."""
+
+    learns: ClassVar[bool] = True
 
     metric: tuple[str, ...]
     """Of ``results.json``; two give a Pareto front."""

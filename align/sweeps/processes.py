@@ -14,13 +14,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from align.answer import answered
+from align.distributed.parent import die_with_parent
 from align.errors import AlignError
-from align.sweeps.parent import die_with_parent
+from align.report.console import say
 from align.sweeps.shares import Share
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+    from align.distributed.submit import Submitted
     from align.run import Run
 
 
@@ -88,23 +91,30 @@ def _child(run: Run, share: Share, log: Path | None, errors: Connection, parent:
     os.setpgrp()  # ctrl-C is for the parent, which lets its children save
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    die_with_parent(parent)
+    die_with_parent(parent, signal.SIGTERM)
     os.environ.update(share.environment())
     if log is not None:
         _write_to(log)
     if torch := sys.modules.get("torch"):
         # the pool's size was read from the environment when torch was imported
         torch.set_num_threads(share.threads)
+    sys.exit(answered(lambda: _told(run, errors)))
+
+
+def _told(run: Run, errors: Connection) -> int:
+    """Does the work, and tells the parent what it stopped at."""
+    from align.distributed.start import start
+
     try:
-        run.execute()
+        start(run)
     except AlignError as error:
-        print(f"align: {error}", file=sys.stderr, flush=True)
         errors.send(str(error))
-        sys.exit(error.exit_code)
+        raise
     except Exception as error:
         traceback.print_exc()
         errors.send(f"{type(error).__name__}: {error}")
-        sys.exit(1)
+        return 1
+    return 0
 
 
 def _write_to(log: Path) -> None:
@@ -155,8 +165,36 @@ def _started(command: Sequence[str], share: Share, parent: int, output: Any) -> 
         stdout=output,
         stderr=None if output is None else subprocess.STDOUT,
         process_group=0,
-        preexec_fn=lambda: die_with_parent(parent),
+        preexec_fn=lambda: die_with_parent(parent, signal.SIGTERM),
     )
+
+
+@dataclass
+class HandedIn:
+    """A job of a cluster."""
+
+    job: Submitted
+
+    def poll(self) -> int | None:
+        return self.job.exit_code()
+
+    def said(self) -> str:
+        return ""
+
+    def stop(self) -> None:
+        self.job.cancel()
+
+    def kill(self) -> None:
+        self.job.cancel()
+
+
+def handed_in(run: Run) -> HandedIn:
+    """Hands a run in to the cluster that ``launch.submit`` names."""
+    from align.distributed.submit import submit
+
+    job = submit(run)
+    say(f"  handed in as job {job.name}; its log: {job.log}")
+    return HandedIn(job)
 
 
 def _kill_group(pid: int) -> None:

@@ -12,8 +12,9 @@ from align.settings import PositiveInt
 class Shared:
     """How a sweep's jobs share this machine (section ``launch``)."""
 
-    parallel: PositiveInt = 1
-    """Jobs at a time; cores, or CUDA devices, are divided between them."""
+    parallel: PositiveInt | None = None
+    """Jobs at a time; cores, or CUDA devices, are divided between them. None is one, and all of them where
+    jobs are handed in to a cluster and none waits for what another finds."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from align.overrides import quoted
 from align.run import Run, read_record
 from align.sweeps.axes import Swept
 from align.sweeps.jobs import Ended, Job, Proposal
-from align.sweeps.processes import Started, can_fork, forked, spawned
+from align.sweeps.processes import Started, can_fork, forked, handed_in, spawned
 from align.sweeps.shares import Machine, machine, shares
 
 
@@ -38,19 +38,21 @@ class Starter:
             if run.is_whole():
                 return Ended("skipped")
             begun = read_record(job.directory) is not None
-            ranks = int(run.config.get("launch", {}).get("nproc", 1))
-            share = shares(self.found, self.parallel, ranks)[slot]
+            run = run.continued(run.resume or begun)
+            if run.launch.submit is not None:
+                return handed_in(run)
+            share = shares(self.found, self.parallel, run.launch.nproc)[slot]
         except AlignError as error:
             return Ended("failed", str(error))
         log = self.log(job)
-        if can_fork() and ranks == 1:
+        if can_fork():
             self._warm_up()
-            return forked(run.continued(run.resume or begun), share, log)
+            return forked(run, share, log)
         return spawned([*job.words, *(["resume=true"] if begun else [])], share, log)
 
     def log(self, job: Job) -> Path | None:
         """Where a job's output goes while others write too; None: to the terminal."""
-        if self.parallel == 1:
+        if self.parallel == 1 or (self.root / f"{job.name}.job").is_dir():
             return None
         path = self.root / "logs" / f"{job.name}.txt"
         path.parent.mkdir(exist_ok=True)
