@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from align.distributed.settings import LaunchSettings
 from align.distributed.world import joined, led, world
 from align.errors import ConfigError
 from align.files import remove_leftovers, sha256_of, write_json, write_whole
+from align.host import host_facts
 from align.settings import RunSettings
 from align.tracking.lineage import linked
 
@@ -201,7 +201,7 @@ class Run:
             command=list(self.command),
             git=git_state(),
             versions=versions(),
-            host={"python": platform.python_version(), "machine": platform.machine(), "cpus": os.cpu_count()},
+            host=host_facts(),
             config=dict(self.config),
             started=self.record.get("started") or time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         )
