@@ -11,6 +11,7 @@ align: preferences -> reward model -> policy -> evaluation, from one config.
 
 usage: python -m align stage=NAME [GROUP=NAME ...] [KEY=VALUE ...]
        python -m align -m stage=NAME KEY=A,B,C ...      a sweep: one run a combination
+                      launch.parallel=JOBS at a time, sweep=optuna to search instead
 
   python -m align stage=pipeline                        the whole loop on the embedded world
   python -m align stage=dpo loss=ipo loss.beta=0.3      one stage, another loss
@@ -26,6 +27,7 @@ _TITLES = {
     "reward": "rewards (reward=)",
     "collect": "ways to make pairs (collect=)",
     "tracking": "tracking (tracking=)",
+    "sweep": "sweeps (sweep=, with -m)",
 }
 
 _FOOT = """\
