@@ -78,13 +78,17 @@ class _Trials:
         self._settings, self._swept, self._study = settings, swept, study
         self._trials: dict[str, Any] = {}
         self._reported: dict[str, set[int]] = {}
-        self._unfinished = _unfinished(study)
+        self._whole, self._unfinished = _earlier(study)
         self._doomed: set[str] = set()
 
     def next(self) -> Proposal | None:
-        """A trial that an earlier sitting left unfinished, else a new one."""
+        """What earlier sittings completed, then what they left unfinished, then new trials."""
         import optuna
 
+        if self._whole:
+            frozen = self._whole.pop(0)
+            known = [axis.word(_text(axis, frozen.params[axis.key])) for axis in self._swept.axes]
+            return Proposal(_name(frozen), tuple(known))
         if self._unfinished:
             frozen = self._unfinished.pop(0)
             self._study.sampler = _sampler(self._settings, frozen.number)
@@ -96,7 +100,7 @@ class _Trials:
         else:
             return None
         varied = tuple(axis.word(_drawn(trial, axis)) for axis in self._swept.axes)
-        proposal = Proposal(f"trial-{trial.number:03d}", varied)
+        proposal = Proposal(_name(trial), varied)
         self._trials[proposal.name] = trial
         self._reported[proposal.name] = set(frozen.intermediate_values) if frozen else set()
         if self._reported[proposal.name] and self._prunes() and trial.should_prune():
@@ -109,7 +113,7 @@ class _Trials:
         Reported in order and up to the stop, whenever they are read: what is pruned does not depend on how
         often somebody looks.
         """
-        if not self._prunes():
+        if not self._prunes() or proposal.name not in self._trials:
             return None
         trial, reported = self._trials[proposal.name], self._reported[proposal.name]
         for step, value in values:
@@ -138,7 +142,9 @@ class _Trials:
         """Tells the study; a job that was only stopped stays unfinished there, and goes on next time."""
         from optuna.trial import TrialState
 
-        trial = self._trials.pop(proposal.name)
+        trial = self._trials.pop(proposal.name, None)
+        if trial is None:
+            return ended  # the study knows it from an earlier sitting
         if proposal.name in self._doomed:
             self._study.tell(trial, state=TrialState.PRUNED)
             return Ended("pruned", _PRUNED)
@@ -153,19 +159,22 @@ class _Trials:
         return ended
 
     def summary(self) -> list[str]:
-        """The best trial, or the Pareto front, with the words to type."""
-        from optuna.trial import TrialState
-
-        if not self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            return ["no trial is complete, so there is no best one"]
+        """How many trials are what, and the best one, or the Pareto front, with the words to type."""
+        states = [trial.state.name.lower() for trial in self._study.get_trials(deepcopy=False)]
+        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+        if "complete" not in states:
+            return [f"no trial is complete, so there is no best one; of {len(states)}: {counts}"]
         best = sorted(self._study.best_trials, key=lambda trial: trial.values)
         names = self._settings.metric
         head = f"best by {names[0]}" if len(names) == 1 else f"Pareto front of {' and '.join(names)}"
-        lines = [f"{head} ({', '.join(self._settings.direction)}):"]
+        lines = [
+            f"trials over all sittings: {counts}",
+            f"{head} ({', '.join(self._settings.direction)}):",
+        ]
         for trial in best if len(names) > 1 else best[:1]:
             said = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, trial.values, strict=True))
             words = " ".join(axis.word(_text(axis, trial.params[axis.key])) for axis in self._swept.axes)
-            lines.append(f"  trial-{trial.number:03d}  {said}  {words}")
+            lines.append(f"  {_name(trial)}  {said}  {words}")
         return lines
 
     def _values(self, directory: Path) -> list[float] | Ended:
@@ -226,12 +235,17 @@ def _opened(settings: Optuna, swept: Swept, root: Path) -> Any:
     return study
 
 
-def _unfinished(study: Any) -> list[Any]:
-    """Trials that an earlier sitting began and nobody ended."""
+def _earlier(study: Any) -> tuple[list[Any], list[Any]]:
+    """The trials that earlier sittings completed, and those that they began and nobody ended."""
     from optuna.trial import TrialState
 
-    found: list[Any] = study.get_trials(states=(TrialState.RUNNING,))
-    return found
+    whole: list[Any] = study.get_trials(states=(TrialState.COMPLETE,))
+    running: list[Any] = study.get_trials(states=(TrialState.RUNNING,))
+    return whole, running
+
+
+def _name(trial: Any) -> str:
+    return f"trial-{trial.number:03d}"
 
 
 def _sampler(settings: Optuna, number: int) -> Any:

@@ -43,11 +43,6 @@ class Started(Protocol):
         """Ends it and what it started."""
 
 
-def can_fork() -> bool:
-    """Whether a process that has imported torch may be forked here."""
-    return sys.platform == "linux"
-
-
 @dataclass
 class Forked:
     """A child of this process, which has what this one imported."""

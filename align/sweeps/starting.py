@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from align.overrides import quoted
 from align.run import Run, read_record
 from align.sweeps.axes import Swept
 from align.sweeps.jobs import Ended, Job, Proposal
-from align.sweeps.processes import Started, can_fork, forked, handed_in, spawned
+from align.sweeps.processes import Started, forked, handed_in, spawned
 from align.sweeps.shares import Machine, machine, shares
 
 
@@ -23,7 +24,7 @@ class Starter:
     root: Path
     parallel: int
     found: Machine = field(default_factory=machine)
-    _warm: bool = field(default=False, init=False)
+    _forks: bool | None = field(default=None, init=False)
 
     def job(self, number: int, proposal: Proposal) -> Job:
         """A proposal with its place and all its words."""
@@ -45,8 +46,7 @@ class Starter:
         except AlignError as error:
             return Ended("failed", str(error))
         log = self.log(job)
-        if can_fork():
-            self._warm_up()
+        if self._can_fork():
             return forked(run, share, log)
         return spawned([*job.words, *(["resume=true"] if begun else [])], share, log)
 
@@ -66,9 +66,10 @@ class Starter:
             run = run_from([*job.words, f"tracking.group={quoted(self.root.resolve().name)}"], command)
         return run
 
-    def _warm_up(self) -> None:
-        if not self._warm:
+    def _can_fork(self) -> bool:
+        """Whether jobs can be children of this process, which then has imported what they need."""
+        if self._forks is None:
             from align.sweeps.warm import warm
 
-            warm()
-            self._warm = True
+            self._forks = sys.platform == "linux" and warm()
+        return self._forks

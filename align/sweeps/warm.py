@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+from typing import Any, cast
 
 from align.distributed.imports import load_engines
 
@@ -26,8 +27,11 @@ MODULES = (
 """Found by listing what a job of ``stage=dpo model=tiny`` still imported; a test keeps it so."""
 
 
-def warm() -> None:
-    """Imports; then keeps the collector off what is shared, which it would copy by looking at it."""
+def warm() -> bool:
+    """Imports; then keeps the collector off what is shared, which it would copy by looking at it.
+
+    Returns whether jobs may be forked from here: not where some library has opened a CUDA device.
+    """
     # else asking whether there is CUDA would start its driver, and children could not use it
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     for name in MODULES:
@@ -35,3 +39,7 @@ def warm() -> None:
     load_engines()
     gc.collect()
     gc.freeze()
+    import torch
+
+    opened: bool = cast(Any, torch.cuda).is_initialized()
+    return not opened

@@ -78,5 +78,5 @@ if __name__ == "__main__":
     Runs.execute = act  # type: ignore[method-assign]
     import align.sweeps.warm
 
-    align.sweeps.warm.warm = lambda: None
+    align.sweeps.warm.warm = lambda: True
     sys.exit(main(sys.argv[1:]))

@@ -29,7 +29,7 @@ SEARCH = ("sweep=optuna", "sweep.metric=act/score", "seed=range(0,30)")
 @pytest.fixture(autouse=True)
 def _acting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Runs, "execute", act)
-    monkeypatch.setattr("align.sweeps.warm.warm", lambda: None)
+    monkeypatch.setattr("align.sweeps.warm.warm", lambda: True)
 
 
 def sweep(root: Path, *words: str) -> int:
@@ -57,7 +57,9 @@ def test_it_tells_the_study_what_results_say_and_prints_the_best(
     assert [one.values for one in found] == [[-7.0 * abs(one.params["seed"] - 7)] for one in found]
     best = max(found, key=lambda one: one.value)
     line = f"trial-{best.number:03d}  act/score {best.value:.4g}  seed={best.params['seed']}"
-    assert f"best by act/score (maximize):\n  {line}" in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert f"best by act/score (maximize):\n  {line}" in said
+    assert "trials over all sittings: 8 complete" in said
 
 
 @pytest.mark.medium
@@ -148,6 +150,8 @@ def test_a_killed_search_goes_on_as_an_unbroken_one(tmp_path: Path) -> None:
     while (done := subprocess.run(again, env=environment, cwd=REPO, capture_output=True)).returncode == 2:
         assert time.monotonic() < end, done.stderr  # the killed sweep's child still holds the folder
         time.sleep(0.1)
+    assert done.stdout.count(b"already whole, skipped") == len(before) - 1
+    assert b"6 of 6 runs completed" in done.stdout
     assert told(broken) == told(whole)
     assert told(broken)[: len(before) - 1] == before[:-1]
 

@@ -25,7 +25,7 @@ REPO = HERE.parents[1]
 @pytest.fixture(autouse=True)
 def _acting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Runs, "execute", act)
-    monkeypatch.setattr("align.sweeps.warm.warm", lambda: None)
+    monkeypatch.setattr("align.sweeps.warm.warm", lambda: True)
 
 
 def sweep(root: Path, *words: str) -> int:
@@ -134,6 +134,22 @@ def test_the_group_is_the_sweeps(tmp_path: Path) -> None:
     assert seen(tmp_path / "other" / "seed=2")["group"] == "mine"
 
 
+@pytest.mark.medium
+def test_where_nothing_may_be_forked_jobs_are_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As where a library has opened a CUDA device; the list has their errors all the same."""
+    listed, gone = tmp_path / "listed", tmp_path / "gone"
+    assert sweep(listed, "runs=ok", "seed=1,2") == 0
+    monkeypatch.setattr("align.sweeps.warm.warm", lambda: False)
+    assert sweep(tmp_path / "s", f"runs={listed},{gone}", "launch.parallel=2") == 1
+    said = capfd.readouterr().out
+    assert "1 of 2 runs completed" in said
+    assert f"DataError: runs={gone}: no such folder" in said
+    (log,) = (tmp_path / "s" / "logs").glob("*listed.txt")
+    assert "2 runs: 2 completed" in log.read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
@@ -152,6 +168,7 @@ def test_mistakes_in_the_sweeps_own_words(
 ) -> None:
     assert sweep(tmp_path / "s", *words) == 2
     assert answer in capfd.readouterr().err
+    assert not (tmp_path / "s").exists()
 
 
 def test_words_of_sweeps_are_refused_without_m(capfd: pytest.CaptureFixture[str]) -> None:
