@@ -28,7 +28,7 @@ def _obey(arguments: Sequence[str]) -> int:
     if is_rank(words):
         return as_rank(lambda: refuse_sweep(words) if is_swept else _run(words))
     if is_swept:
-        from align.sweep import sweep
+        from align.sweeps.course import sweep
 
         return sweep(words)
     _run(words)

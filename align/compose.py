@@ -7,7 +7,6 @@ matches, in this project's words.
 
 from __future__ import annotations
 
-import itertools
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 from align import registry
 from align.config import Mistakes, Problems, field_types, value_of
 from align.errors import ConfigError
-from align.overrides import Choice, choices, conf_folder, each_readable, groups, parse, quoted, readable
+from align.overrides import Choice, choices, conf_folder, groups, parse, quoted, readable
 from align.run import Run, flat
 from align.typed import COMMON, typed_run
 
@@ -31,6 +30,7 @@ def run_from(overrides: Sequence[str], command: Sequence[str]) -> Run:
         ConfigError: says what is wrong, where, and what to type.
     """
     typed = _last_wins([parse(override) for override in overrides])
+    _refuse_words_of_sweeps(typed)
     if not any(choice.key == "run.dir" for choice in typed):
         if any(choice.key == "resume" and choice.text == "true" for choice in typed):
             raise ConfigError("resume=true needs run.dir=DIR: the run to continue")
@@ -83,7 +83,7 @@ def compose(typed: Sequence[Choice]) -> dict[str, Any]:
             composed = hydra_compose(config_name="config", overrides=overrides)
         values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_reworded(error)) from error
+        raise ConfigError(reworded(error)) from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 
@@ -94,29 +94,15 @@ def _yaml(values: Mapping[str, Any]) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(dict(values)))
 
 
-def combinations(overrides: Sequence[str]) -> list[list[str]]:
-    """Every combination of the values that are listed (``loss.beta=0.1,0.3 seed=1,2``), first key slowest.
-
-    Raises:
-        ConfigError: an override that cannot be read.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        parsed = OverridesParser.create().parse_overrides([each_readable(one) for one in overrides])
-    except HydraException as error:
-        raise ConfigError(_reworded(error)) from error
-    axes = [
-        [f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()]
-        if one.is_sweep_override()
-        else [typed]
-        for one, typed in zip(parsed, overrides, strict=True)
-    ]
-    return [list(job) for job in itertools.product(*axes)]
+def _refuse_words_of_sweeps(typed: Sequence[Choice]) -> None:
+    """What only ``-m`` reads would be ignored by a single run."""
+    for choice in typed:
+        if choice.key.split(".")[0] == "sweep" or choice.key == "launch.parallel":
+            typed_so = f"{choice.key}={choice.text}"
+            raise ConfigError(f"{typed_so} is for sweeps: python -m align -m {typed_so} ...")
 
 
-def _reworded(error: Exception) -> str:
+def reworded(error: Exception) -> str:
     """Hydra's and OmegaConf's words without their stack of hints."""
     text = str(error).strip().splitlines()[0].rstrip(".")
     swept = re.search(r"Ambiguous value for argument '\+*([^']*)'", text)

@@ -28,6 +28,7 @@ GROUP_OF_PROTOCOL: dict[Any, str] = {
     protocols.RewardModel: "reward",
     protocols.Collector: "collect",
     protocols.Tracker: "tracking",
+    protocols.Search: "sweep",
     protocols.Stage: "stage",
 }
 """A field of this type holds a component of that group, chosen by the section's ``name``."""

@@ -96,6 +96,12 @@ class AlarmError(AlignError):
     exit_code = 8
 
 
+class NotReproduced(AlignError):
+    """A run that was done again has other numbers, and nothing that has changed explains them."""
+
+    exit_code = 10
+
+
 class Terminated(AlignError):
     """SIGTERM arrived: the step was finished and saved. 143 = 128 + SIGTERM, what schedulers expect."""
 

@@ -11,6 +11,7 @@ align: preferences -> reward model -> policy -> evaluation, from one config.
 
 usage: python -m align stage=NAME [GROUP=NAME ...] [KEY=VALUE ...]
        python -m align -m stage=NAME KEY=A,B,C ...      a sweep: one run a combination
+                      launch.parallel=JOBS at a time, sweep=optuna to search instead
 
   python -m align stage=pipeline                        the whole loop on the embedded world
   python -m align stage=dpo loss=ipo loss.beta=0.3      one stage, another loss
@@ -26,14 +27,15 @@ _TITLES = {
     "reward": "rewards (reward=)",
     "collect": "ways to make pairs (collect=)",
     "tracking": "tracking (tracking=)",
+    "sweep": "sweeps (sweep=, with -m)",
 }
 
 _FOOT = """\
 other groups: model=tiny|hf (model.path=FOLDER, RUN or Hub name), adapter=none|lora, alarms=warn|stop
 always there: run.dir=DIR  resume=true (needs run.dir)  seed=N  launch.nproc=RANKS  launch.submit=slurm|local
 exit codes:   0 done, 1 failed, 2 config, 3 data, 4 model, 5 checkpoint, 6 not finite, 7 out of memory,
-              8 an alarm (saved), 9 a rank died or hung, 130 keyboard, 143 terminated (saved; resume=true
-              continues)
+              8 an alarm (saved), 9 a rank died or hung, 10 not reproduced, 130 keyboard,
+              143 terminated (saved; resume=true continues)
 """
 
 

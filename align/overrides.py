@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from align.errors import ConfigError
 
 _BY_PARTS = {"run": "run.dir=runs/mine", "steps": "steps.dpo.loss.beta=0.3"}
 """Sections that no single value stands for, each with a part as it is typed."""
+
+_CALL = re.compile(r"[a-z]+\(.*\)$")
 
 
 _LAUNCHERS = {"submitit_slurm": "slurm", "submitit_local": "local", "basic": "null"}
@@ -102,9 +105,14 @@ def readable(text: str) -> str:
 
 
 def each_readable(override: str) -> str:
+    """A sweep's word with each of its values ``readable``; Hydra's other functions stay as they are."""
     key, _, text = override.partition("=")
     if text.startswith(("'", '"', "[", "{")):
         return f"{key}={readable(text)}"
+    if text.startswith("choice(") and text.endswith(")") and not set(text[7:-1]) & set("()[]{}'\""):
+        return f"{key}=choice({','.join(readable(one.strip()) for one in text[7:-1].split(','))})"
+    if _CALL.match(text):
+        return override
     return f"{key}={','.join(map(readable, text.split(',')))}"
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from align.collect._bench import Bench, Candidates, Collected, Outcome, Truth
     from align.run import Run
+    from align.sweeps.axes import Swept
+    from align.sweeps.jobs import Ended, Proposal
     from align.types import (
         CandidatePair,
         PairLogps,
@@ -228,4 +230,36 @@ class Tracker(Protocol):
     def artifact(self, name: str, kind: str, path: Path) -> None:
         """Refer to a folder (by path and hash, nothing is uploaded) as this run's product."""
 
+    def used(self, name: str, kind: str, path: Path | None, sha256: str) -> None:
+        """Refer to what this run is made from, by the name under which its own run offered it."""
+
     def finish(self, exit_code: int) -> None: ...
+
+
+class Search(Protocol):
+    """Which jobs a sweep runs (``sweep=``)."""
+
+    learns: ClassVar[bool]
+    """Whether what a job finds decides later ones."""
+
+    def begin(self, swept: Swept, root: Path) -> Proposals:
+        """Jobs for these words; ``root`` is the sweep's folder, maybe with jobs of an earlier sitting."""
+
+
+class Proposals(Protocol):
+    """The jobs of a sweep that has begun."""
+
+    total: int
+    """How many there will be, over all sittings."""
+
+    def next(self) -> Proposal | None:
+        """The next job; None where all are proposed."""
+
+    def seen(self, proposal: Proposal, values: Sequence[tuple[int, float]]) -> str | None:
+        """Why a running job should stop, by its validation values so far (step, value), or None."""
+
+    def told(self, proposal: Proposal, ended: Ended, directory: Path) -> Ended:
+        """What became of a job; returns it, ``failed`` where what it left cannot be used."""
+
+    def summary(self) -> list[str]:
+        """Lines to print at the end."""

@@ -21,6 +21,7 @@ PACKAGES = {
     "reward": "reward_models",
     "collect": "align.collect",
     "tracking": "align.tracking",
+    "sweep": "align.sweeps",
 }
 """Config group -> the package whose files are its components."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -19,7 +18,9 @@ from align.distributed.settings import LaunchSettings
 from align.distributed.world import joined, led, world
 from align.errors import ConfigError
 from align.files import remove_leftovers, sha256_of, write_json, write_whole
+from align.host import host_facts
 from align.settings import RunSettings
+from align.tracking.lineage import linked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -126,6 +127,8 @@ class Run:
         if origin:
             entry["run"] = {key: origin.get(key) for key in ("stage", "command", "git", "inputs")}
         self.note(inputs={**self.record.get("inputs", {}), role: entry})
+        for name, kind, source, sha256 in linked(role, entry, origin, place):
+            self.tracker.used(name, kind, source, sha256)
 
     def inputs(self) -> Mapping[str, Mapping[str, Any]]:
         """What ``note_input`` wrote down, by role."""
@@ -133,12 +136,20 @@ class Run:
         return found
 
     def offer_model(self) -> None:
-        """Writes down the model that this run made, and refers the tracker to it."""
+        """Offers ``model/`` under the names of the stage and of the run's folder."""
+        self.offer("model", self.directory / "model", self.stage_name)
+
+    def offer(self, what: str, path: Path, prefix: str, **facts: Any) -> None:
+        """Writes down what this run made for others (``model``, ``records`` ...), and tells the tracker.
+
+        ``facts`` stand beside its path and hash in run.json; its name there and in the tracker is ``prefix``
+        and the folder's.
+        """
         if not world().leads:
             return
-        model = self.directory / "model"
-        self.note(outputs={"model": {"path": str(model), "sha256": sha256_of(model)}})
-        self.tracker.artifact(f"{self.stage_name}-{self.directory.name}", "model", model)
+        name = f"{prefix}-{self.directory.name}"
+        self.note(outputs={what: {"path": str(path), "sha256": sha256_of(path), "artifact": name, **facts}})
+        self.tracker.artifact(name, "model" if what == "model" else "dataset", path)
 
     def write_results(self, results: Sequence[Result]) -> None:
         """Writes results.json and sends the same numbers to the tracker."""
@@ -191,7 +202,7 @@ class Run:
             git=git_state(),
             versions=versions(),
             ranks=world().size,
-            host={"python": platform.python_version(), "machine": platform.machine(), "cpus": os.cpu_count()},
+            host=host_facts(),
             config=dict(self.config),
             started=self.record.get("started") or time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         )

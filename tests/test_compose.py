@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from align import registry
-from align.compose import combinations, run_from
+from align.compose import run_from
+from align.compose_sweep import combinations, swept
 from align.errors import ConfigError
 from align.overrides import choices, conf_folder, groups
 from align.run import Run, differences
+from align.sweeps.axes import Span
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -167,6 +169,39 @@ def test_a_sweep_is_every_combination() -> None:
     ]
 
 
+def test_hydras_sweep_words_are_read() -> None:
+    axes = swept(["seed=range(1,4)", "loss=glob(apo_*)", "model.path=choice(runs/a=1,runs/b)"]).axes
+    assert [axis.values for axis in axes] == [
+        ("1", "2", "3"), ("apo_down", "apo_zero"), ("'runs/a=1'", "runs/b"),
+    ]  # fmt: skip
+    assert axes[0].span == Span(1, 3, step=1.0, integer=True)
+    words = [
+        "x=tag(log,interval(1e-5,1e-3))",
+        "a=int(interval(1,8))",
+        "b=range(0.1,0.5,0.2)",
+        "c=range(3,1,-1)",
+    ]
+    rate, layers, share, steps = swept(words).axes
+    assert (rate.span, rate.values) == (Span(1e-5, 1e-3, log=True), ())
+    assert layers.span == Span(1, 8, integer=True)
+    assert (share.span, share.values) == (Span(0.1, 0.3, step=0.2), ("0.1", "0.3"))
+    assert (steps.span, steps.values) == (None, ("3", "2"))
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [
+        ("a=interval(2,1)", "from a smaller number to a larger one"),
+        ("a=tag(log,interval(0,1))", "starts above 0"),
+        ("a=tag(fast,interval(0,1))", "tag takes log, got fast"),
+        ("loss=glob(apoo*)", "no loss matches"),
+    ],
+)
+def test_spans_without_anything_in_them(word: str, answer: str) -> None:
+    with pytest.raises(ConfigError, match=answer):
+        swept([word])
+
+
 def test_paths_may_hold_the_sign_that_sweeps_put_into_their_folders() -> None:
     run = run_from(["stage=dpo", "run.dir=runs/loss.beta=0.1", "model.path=runs/seed=1,a=2"], [])
     assert run.directory == Path("runs/loss.beta=0.1")
@@ -282,7 +317,7 @@ def test_a_mistake_in_what_is_collected_is_told_before_any_step_runs(words: list
 
 def test_every_group_is_chosen_by_some_stage() -> None:
     texts = "".join(path.read_text() for path in (conf_folder() / "stage").glob("*.yaml"))
-    chosen_for_all = ("stage", "tracking", "training")  # by config.yaml itself
+    chosen_for_all = ("stage", "tracking", "training", "sweep")  # by config.yaml itself, and by -m
     for group in groups():
         assert group in chosen_for_all or f"override /{group}:" in texts or f"{group}:" in texts
 

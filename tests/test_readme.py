@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from align.compose import combinations, run_from
+from align.compose import run_from
+from align.compose_sweep import combinations, is_own, sweep_settings, swept
 from align.overrides import in_our_words
 
 REPO = Path(__file__).resolve().parent.parent
@@ -32,6 +33,17 @@ def commands() -> list[list[str]]:
     return found
 
 
+def jobs_of(words: list[str]) -> list[list[str]]:
+    """Every job of a sweep, whose own settings are typed too; of a search the one with the first values."""
+    sweep_settings([word for word in words if is_own(word)])
+    own = [word for word in words if not is_own(word)]
+    if "sweep=optuna" not in words:
+        return combinations(own)
+    axes = swept(own)
+    first = [axis.word(axis.values[0] if axis.span is None else str(axis.span.low)) for axis in axes.axes]
+    return [list(axes.job(first))]
+
+
 def test_the_readme_has_a_recipe_for_each_thing_a_newcomer_asks() -> None:
     typed = [" ".join(words) for words in commands()]
     for part in (
@@ -40,6 +52,9 @@ def test_the_readme_has_a_recipe_for_each_thing_a_newcomer_asks() -> None:
         "model=hf",
         "adapter=lora",
         "-m stage=",
+        "sweep=optuna",
+        "launch.parallel=",
+        "stage=reproduce",
         "tracking=wandb",
         "resume=true",
     ):
@@ -49,10 +64,10 @@ def test_the_readme_has_a_recipe_for_each_thing_a_newcomer_asks() -> None:
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_a_shown_command_composes(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPO)
-    swept = "-m" in words
+    is_swept = "-m" in words
     overrides = [word for word in words if word != "-m"]
-    jobs = combinations(overrides) if swept else [overrides]
-    assert len(jobs) > 1 or not swept
+    jobs = jobs_of(overrides) if is_swept else [overrides]
+    assert len(jobs) > 1 or not is_swept or "sweep=optuna" in words
     for job in jobs:
         run = run_from(job, [])
         assert run.stage_name == next(word.split("=")[1] for word in job if word.startswith("stage="))

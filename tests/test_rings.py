@@ -40,11 +40,13 @@ ROOMS += tuple(f"align/ppo/{name}.py" for name in ("shaping", "advantages", "obj
 ROOMS += tuple(f"align/packing/{name}.py" for name in ("layout", "mask", "segments", "cuda", "head", "work"))
 ROOMS += tuple(f"align/collect/_{name}.py" for name in ("lengths", "probe", "damage", "selection"))
 ROOMS += ("align/generation/cache.py", "align/generation/choose.py")
+ROOMS += ("align/sweeps/axes.py", "align/sweeps/jobs.py")
 
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "deepspeed", "wandb", "tokenizers"}
 HEAVY |= {"safetensors", "matplotlib", "pandas", "pyarrow", "scipy", "sklearn", "hydra", "omegaconf"}
 WEB = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "psycopg"}
-HEAVY |= WEB
+TRACKERS = {"wandb", "mlflow", "tensorboard"}
+HEAVY |= WEB | TRACKERS | {"optuna"}
 """What takes long to import: 1.3 s for torch alone."""
 
 LIGHT = tuple(
@@ -155,14 +157,15 @@ def test_the_walk_sees_what_it_should() -> None:
     ("names", "allowed"),
     [
         ({"hydra", "omegaconf"}, _is_door),
-        ({"wandb"}, lambda path: _place(path).startswith("align/tracking/")),
+        (TRACKERS, lambda path: _place(path).startswith("align/tracking/")),
+        ({"optuna"}, lambda path: _place(path).startswith("align/sweeps/")),
         (WEB, lambda path: _place(path).startswith("align/annotate/")),
         ({"accelerate", "deepspeed"}, lambda path: _place(path).startswith("align/distributed/")),
         ({"data", "reward_models"}, lambda path: _place(path).split("/")[0] in ("data", "reward_models")),
         ({"reward_models"}, lambda path: not _place(path).startswith("data/")),
         ({"data"}, lambda path: not _place(path).startswith("reward_models/")),
     ],
-    ids=["hydra", "wandb", "web", "distributed", "components", "data", "reward_models"],
+    ids=["hydra", "trackers", "optuna", "web", "distributed", "components", "data", "reward_models"],
 )
 def test_only_one_place_imports(names: set[str], allowed: Callable[[Path], bool]) -> None:
     strays = {_place(path): sorted(_tops(path) & names) for path in FILES if not allowed(path)}

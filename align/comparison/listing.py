@@ -52,7 +52,7 @@ def listed(folder: Path, *, metrics: int, steps: bool, but: Path | None = None) 
         places = [place for place in places if not (place.parent / "run.json").is_file()]
     if not places:
         raise DataError(f"runs={folder}: no run directory there (one holds run.json)")
-    found = [_listed(place, metrics) for place in places]
+    found = [read_listed(place, metrics) for place in places]
     return sorted(found, key=lambda one: one.started.timestamp() if one.started else 0.0)
 
 
@@ -89,7 +89,8 @@ def span(seconds: float) -> str:
     return f"{max(0, int(seconds))} s"
 
 
-def _listed(directory: Path, metrics: int) -> Listed:
+def read_listed(directory: Path, metrics: int) -> Listed:
+    """One run directory, with the first of its results."""
     try:
         record = read_record(directory) or {}
         results = read_results(directory / "results.json") if (directory / "results.json").is_file() else []

@@ -12,7 +12,6 @@ from align.annotate.desk import Desk
 from align.annotate.settings import AnnotateSettings
 from align.annotate.snapshot import Reports
 from align.errors import DataError
-from align.files import sha256_of
 from align.pairs.candidates import CANDIDATES, read_candidates
 from align.pairs.files import read_rows
 from align.pairs.read import records, report_for
@@ -92,10 +91,8 @@ def close_study(run: Run, desk: Desk) -> None:
     status, left_out = desk.status(), desk.left_out()
     count = desk.write(run.directory)
     path = run.directory / "records.jsonl"
-    run.note(
-        outputs={"records": {"path": str(path), "sha256": sha256_of(path), "records": count}},
-        annotate={"items": dict(status.items), "left_out": vars(left_out)},
-    )
+    run.note(annotate={"items": dict(status.items), "left_out": vars(left_out)})
+    run.offer("records", path, "people", records=count)
     results = results_of(desk, count)
     run.write_results(results)
     print_summary(results, places={"records": path, "results": run.directory / "results.json"})

@@ -42,7 +42,6 @@ class BestOfN:
         """
         from align.distributed.world import led
         from align.evaluation.policies import rewards
-        from align.files import sha256_of
         from align.generation.pools import drawn_pools
         from align.pairs.prompts import read_prompts
         from align.report.console import Progress, say
@@ -69,11 +68,8 @@ class BestOfN:
         kept = run.directory / "demonstrations.jsonl"
         count = led(lambda: write_best(kept, pools, chooser))
         say(f"{count} of {len(pools)} prompts have a best reply that ended by itself: {kept}")
-        run.note(
-            outputs={"demonstrations": {"path": str(kept), "sha256": sha256_of(kept), "prompts": count}},
-            best_of_n={"prompts": len(pools), "without_a_finished_reply": len(pools) - count},
-        )
-        run.tracker.artifact(f"best-of-{settings.n}-{run.directory.name}", "dataset", kept)
+        run.note(best_of_n={"prompts": len(pools), "without_a_finished_reply": len(pools) - count})
+        run.offer("demonstrations", kept, f"best-of-{settings.n}", prompts=count)
         results = pool_results(pools, chooser)
         rows: list[dict[str, Any]] = pool_samples(pools, chooser)
         write_samples(run.directory / "samples.jsonl", rows)

@@ -113,7 +113,6 @@ class Collect:
     def _write(self, run: Run, found: Collected) -> dict[str, Path]:
         """What was collected, on disk and in run.json."""
         from align.distributed.world import led
-        from align.files import sha256_of
         from align.pairs.candidates import CANDIDATES, write_candidates
         from align.pairs.records import RECORDS, write_records
         from align.report.console import say
@@ -125,8 +124,7 @@ class Collect:
             name, path = "records", run.directory / RECORDS
             count = led(lambda: write_records(path.parent, found.records))
         say(f"{count} pairs: {path}")
-        run.note(outputs={name: {"path": str(path), "sha256": sha256_of(path), "pairs": count}})
-        run.tracker.artifact(f"pairs-{run.directory.name}", "dataset", path)
+        run.offer(name, path, "pairs", pairs=count)
         return {name: path}
 
     def _truth(self) -> Truth | None:

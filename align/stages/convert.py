@@ -44,9 +44,7 @@ class Convert:
         for line in lines(done, report):
             say(line)
         say(f"  what was left out, row by row: {run.directory / 'data_report.json'}")
-        output = {"path": str(done.path), "sha256": done.sha256, "rows": done.rows}
-        run.note(outputs={"converted": output})
-        run.tracker.artifact(f"{self.convert.format}-{run.directory.name}", "dataset", done.path)
+        run.offer("converted", done.path, self.convert.format, rows=done.rows)
         counts = {"rows": done.rows, "refused": report.refused.total()}
         run.write_results(
             [

@@ -32,5 +32,8 @@ class NoTracker:
     def artifact(self, name: str, kind: str, path: Path) -> None:
         """Does nothing."""
 
+    def used(self, name: str, kind: str, path: Path | None, sha256: str) -> None:
+        """Does nothing."""
+
     def finish(self, exit_code: int) -> None:
         """Does nothing."""

@@ -7,27 +7,27 @@ machine, and only in mode ``online``. Written against wandb 0.31.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import secrets
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from align.errors import Terminated
+from align.tracking._link import Link
 
 if TYPE_CHECKING:
     from align.run import Run
 
 __all__ = ["Wandb"]
 
-_log = logging.getLogger(__name__)
 _SECONDS_TO_WAIT = 60.0
+DRIFT = "rollout/kl"
+AGAINST_DRIFT = "against_kl/"
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Wandb:
     """Words to find the run by."""
 
     @cached_property
-    def _link(self) -> _Link:
-        return _Link()
+    def _link(self) -> Link:
+        return Link("wandb")
 
     @property
     def missed(self) -> int:
@@ -61,11 +61,19 @@ class Wandb:
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """One line of ``metrics.jsonl``. The step is a value like the others: a resumed run may repeat it."""
-        self._send("log", lambda wandb_run: wandb_run.log({"step": step, **metrics}))
+        line = {"step": step, **metrics, **against_drift(metrics)}
+        self._link.send("log", lambda wandb_run: wandb_run.log(line))
 
     def summary(self, values: Mapping[str, float]) -> None:
-        """The run's final numbers, those of results.json."""
-        self._send("summary", lambda wandb_run: wandb_run.summary.update(dict(values)))
+        """The run's final numbers, and results.json itself, which has their intervals."""
+
+        def send(wandb_run: Any) -> None:
+            wandb_run.summary.update(dict(values))
+            directory = Path(wandb_run.settings.root_dir)
+            if (directory / "results.json").is_file():
+                wandb_run.save(str(directory / "results.json"), base_path=str(directory), policy="now")
+
+        self._link.send("summary", send)
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Rows as a table; its columns are all the keys, in order of appearance."""
@@ -78,34 +86,34 @@ class Wandb:
             wandb_run.log({name: wandb.Table(columns=columns, data=data, allow_mixed_types=True)})
 
         if rows:
-            self._send("table", send)
+            self._link.send("table", send)
 
     def artifact(self, name: str, kind: str, path: Path) -> None:
         """Refers to a folder by path and checksums; its files stay where they are."""
 
+        self._link.send("artifact", lambda wandb_run: wandb_run.log_artifact(_artifact(name, kind, path)))
+
+    def used(self, name: str, kind: str, path: Path | None, sha256: str) -> None:
+        """Links the run to what it was made from: the same name and bytes are the same artifact in wandb."""
+
         def send(wandb_run: Any) -> None:
-            import wandb
+            artifact = _artifact(name, kind, path, sha256)
+            if self.mode == "online":
+                wandb_run.use_artifact(artifact)
+            else:
+                # what use_artifact does with an artifact of ours; that itself refuses to work offline
+                wandb_run._log_artifact(artifact, is_user_created=True, use_after_commit=True)
 
-            artifact = wandb.Artifact(re.sub(r"[^\w.-]+", "-", name), type=kind)
-            artifact.add_reference(path.resolve().as_uri(), checksum=True)
-            wandb_run.log_artifact(artifact)
-
-        self._send("artifact", send)
+        self._link.send("used", send)
 
     def finish(self, exit_code: int) -> None:
         """Closes the run; waits a minute at most for what is still being sent."""
-        self._send("finish", lambda wandb_run: wandb_run.finish(exit_code=exit_code))
+        self._link.send("finish", lambda wandb_run: wandb_run.finish(exit_code=exit_code))
         self._link.run = None
         if self._link.failed and (wandb := sys.modules.get("wandb")):
             # It would try again while Python exits, and print a traceback: let it fail here, unseen.
             with suppress(Exception):
                 wandb.teardown(exit_code)
-
-    def _send(self, what: str, call: Callable[[Any], object]) -> None:
-        if self._link.run is not None:
-            self._link.attempt(what, call)
-        elif self._link.failed:
-            self._link.missed += 1
 
     def _open(self, run: Run) -> None:
         # Read when wandb is imported: without it, its errors are reported to its makers.
@@ -132,34 +140,32 @@ class Wandb:
             settings=_private(wandb),
         )
         opened.define_metric("*", step_metric="step")
+        opened.define_metric(f"{AGAINST_DRIFT}*", step_metric=DRIFT)
         self._link.run = opened
         where = opened.url if self.mode == "online" else f"wandb sync {Path(opened.dir).parent} sends it"
         print(f"wandb ({self.mode}): {where}", file=sys.stderr)
 
 
-@dataclass
-class _Link:
-    """What is open, and what went wrong; the tracker itself is only settings."""
+def against_drift(metrics: Mapping[str, float]) -> dict[str, float]:
+    """What a rollout measured, again under names that wandb draws against the drift instead of steps."""
+    if DRIFT not in metrics:
+        return {}
+    drawn = ("rollout/", "validation")
+    own = {name: value for name, value in metrics.items() if name.startswith(drawn) and name != DRIFT}
+    return {f"{AGAINST_DRIFT}{name}": value for name, value in own.items()}
 
-    run: Any = None
-    failed: bool = False
-    missed: int = 0
 
-    def attempt(self, what: str, call: Callable[[Any], object]) -> None:
-        """Calls; after a failure there is one warning, and no further call."""
-        try:
-            call(self.run)
-        except Terminated:
-            raise
-        except Exception as error:  # whatever a mirror does, the run goes on
-            said = (str(error).splitlines() or [""])[0][:200]
-            _log.warning(
-                "wandb failed at %s (%s: %s); the run goes on without it, metrics.jsonl has everything",
-                what,
-                type(error).__name__,
-                said,
-            )
-            self.run, self.failed, self.missed = None, True, self.missed + 1
+def _artifact(name: str, kind: str, path: Path | None, sha256: str | None = None) -> Any:
+    """Refers to files by path and checksums; without files here, a text with the hash stands for them."""
+    import wandb
+
+    artifact = wandb.Artifact(re.sub(r"[^\w.-]+", "-", name)[:128], type=kind)
+    if path is not None and path.exists():
+        artifact.add_reference(path.resolve().as_uri(), checksum=True)
+    else:
+        with artifact.new_file("sha256.txt") as file:
+            file.write(f"{sha256}\n")
+    return artifact
 
 
 def _private(wandb: Any) -> Any:

@@ -151,6 +151,10 @@ FIGURES: Mapping[str, Figure] = {
         target={"*": 0.85},
         at_most=True,
     ),
+    "jobs": _ratio(
+        "jobs", "eight tiny DPO runs as one sweep, time over their sum alone from the shell",
+        "seconds", ("sweep", "alone"), target={"*": 0.5}, at_most=True,
+    ),
     "mfu": Figure(
         "`mfu` in the DPO step",
         "dpo",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 
 from align.overrides import quoted
 from experiments.speed.figures import PPO_SIDES
-from experiments.speed.words import stage_words
+from experiments.speed.words import TINY, TINY_AXES, stage_words
 from experiments.speed.work import PPO_PARTS, ROOT, ChildFailed, Job, Role, Work, world_facts
 
 Measured = dict[str, Any]
@@ -36,6 +37,10 @@ class Place:
     def world(self) -> Path:
         """What ``prepare`` fills."""
         return self.folder / "world"
+
+    def target(self, name: str) -> str:
+        """The option that gives a run this folder."""
+        return f"run.dir={quoted(str(self.folder / name))}"
 
     def child(self, role: Role, what: str, name: str, cache: Path | None = None) -> Measured:
         """One job to its end; ``name`` is its folder's."""
@@ -131,6 +136,48 @@ def sweep(place: Place, turn: int) -> Round:
     return found
 
 
+def jobs(place: Place, turn: int) -> Round:
+    """Eight tiny runs, one after another from the shell, and as one sweep; each side begins with no cache."""
+    axes = [f"{key}={','.join(values)}" for key, values in TINY_AXES.items()]
+    alone = [[f"{key}={value}" for key, value in zip(TINY_AXES, one, strict=True)]
+             for one in itertools.product(*TINY_AXES.values())]  # fmt: skip
+    sides: dict[str, Callable[[], Measured]] = {
+        "alone": lambda: _seconds(
+            place,
+            f"{turn}-jobs-alone",
+            [[*TINY, *own, place.target(f"{turn}-jobs-alone/{number}")] for number, own in enumerate(alone)],
+        ),
+        "sweep": lambda: _seconds(
+            place,
+            f"{turn}-jobs-sweep",
+            [
+                [
+                    "-m",
+                    *TINY,
+                    *axes,
+                    f"launch.parallel={place.work.threads}",
+                    place.target(f"{turn}-jobs-sweep"),
+                ]
+            ],
+        ),
+    }
+    found = _in_turn(turn, **sides)
+    words = [*TINY, *alone[0], place.target(f"{turn}-jobs-one")]
+    command = [sys.executable, "-m", "experiments.speed.startup", *words]
+    said = place.command(command, f"{turn}-jobs-one", place.folder / "caches" / f"{turn}-jobs-sweep")
+    return {**found, "one": json.loads(said.splitlines()[-1])}
+
+
+def _seconds(place: Place, name: str, commands: Sequence[Sequence[str]]) -> Measured:
+    """The time of some of our commands in a row, which share a cache."""
+    began = time.perf_counter()
+    for words in commands:
+        place.command([sys.executable, "-m", "align", *words], name, place.folder / "caches" / name)
+    seconds = time.perf_counter() - began
+    place.say(f"  {name}: {seconds:.1f} s")
+    return {"seconds": seconds}
+
+
 def sampling(place: Place, turn: int) -> Round:
     """Replies of one length to prompts of one length, by our sampler and by ``model.generate``."""
     return _in_turn(
@@ -169,6 +216,7 @@ PARTS: Mapping[str, Callable[[Place, int], Round]] = {
     "precomputed": precomputed,
     "reward": reward,
     "sweep": sweep,
+    "jobs": jobs,
     "sampling": sampling,
     "sets": sets,
     **{part: ppo(part) for part in PPO_PARTS},

@@ -12,6 +12,7 @@ from align.errors import ConfigError, DataError
 from experiments.speed.figures import FIGURES, PPO_LABELS, SIDES, Figure, Round, Value, middle, values
 from experiments.speed.ppo_table import ppo_blocks
 from experiments.speed.say import counted, shortly
+from experiments.speed.words import TINY, TINY_AXES
 
 BEGIN, END = "<!-- made by python -m experiments.speed -->", "<!-- until here -->"
 
@@ -107,6 +108,7 @@ def _blocks(key: str, entry: Mapping[str, Any]) -> list[str]:
         "\n".join(table),
         *(["\n".join([*head, *both])] if both else []),
         *_remarks(entry),
+        *_one_job(entry),
         *ppo_blocks(entry),
     ]
 
@@ -117,20 +119,30 @@ def _captions(entry: Mapping[str, Any]) -> list[str]:
     by_facts: dict[str, list[str]] = {}
     for part, measured in entry["parts"].items():
         facts, rounds, ppo = measured["with"], len(measured["rounds"]), part in PPO_LABELS
-        what = f"{work['episodes']} prompts" if ppo else f"{facts['pairs']} pairs"
-        of, size = ("rollouts", work["rollout"]) if ppo else ("batches", work["batch_size"])
         text = (
             f"{facts['date']}, {facts['device']}, {counted(work['threads'], 'thread')}; "
             f"torch {facts['torch']}, transformers {facts['transformers']}, "
             f"trl {measured['rounds'][0]['theirs']['trl'] if ppo else facts['trl']}, "
             f"commit {facts['commit']}; "
-            f"{what} of `{work['data']}`, {work['model']} ({facts['weights'] / 1e6:.1f} M "
-            f"weights), {of} of {size}; {counted(rounds, 'round')}"
+            f"{_of_what(part, facts, work)}; {counted(rounds, 'round')}"
         )
         by_facts.setdefault(text, []).append(part)
     if len(by_facts) == 1:
         return [f"{text}." for text in by_facts]
     return [f"{', '.join(parts)}: {text}." for text, parts in by_facts.items()]
+
+
+def _of_what(part: str, facts: Mapping[str, Any], work: Mapping[str, Any]) -> str:
+    """The work of a part, for its caption."""
+    if part == "jobs":
+        return f"`{' '.join(TINY)}` by {' x '.join(f'{len(own)} {key}' for key, own in TINY_AXES.items())}"
+    ppo = part in PPO_LABELS
+    what = f"{work['episodes']} prompts" if ppo else f"{facts['pairs']} pairs"
+    of, size = ("rollouts", work["rollout"]) if ppo else ("batches", work["batch_size"])
+    return (
+        f"{what} of `{work['data']}`, {work['model']} ({facts['weights'] / 1e6:.1f} M weights), "
+        f"{of} of {size}"
+    )
 
 
 def _line(figure: Figure, key: str, value: Value) -> str:
@@ -161,4 +173,18 @@ def _remarks(entry: Mapping[str, Any]) -> list[str]:
     return [
         f"trl's precomputation of the reference takes {seconds:.1f} s in its forward passes; counted in, "
         f"our run with an empty cache is at {shortly(ours / whole)} times its pairs/s."
+    ]
+
+
+def _one_job(entry: Mapping[str, Any]) -> list[str]:
+    """Where the time of one tiny run goes, of which a sweep shares all but the work."""
+    if "jobs" not in entry["parts"]:
+        return []
+    rounds = entry["parts"]["jobs"]["rounds"]
+    config, imports, work = (middle(rounds, "one", name) for name in ("config", "imports", "work"))
+    return [
+        f"One tiny run by itself: {config:.1f} s for Hydra and the config, {imports:.1f} s of imports, "
+        f"{work:.1f} s of work. A sweep imports once and forks its jobs from there, as many at a time as "
+        f"there are threads; eight alone take {middle(rounds, 'alone', 'seconds'):.0f} s, "
+        f"the sweep {middle(rounds, 'sweep', 'seconds'):.0f} s."
     ]

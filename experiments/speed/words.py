@@ -12,6 +12,11 @@ MICRO = 8
 """Prompts that go through our models at once while they are trained on the CPU, whose cache is small; on CUDA
 a whole minibatch does, as on trl's side."""
 
+TINY = ("stage=dpo", "model=tiny", "dataset=toy", "training.max_steps=20")
+"""A run of seconds: the embedded world, a model of 1.6 M weights built on the spot."""
+TINY_AXES = {"loss.beta": ("0.05", "0.1", "0.2", "0.4"), "seed": ("1", "2")}
+"""Eight of them."""
+
 
 def stage_words(stage: str, work: Work, world: Path) -> list[str]:
     """The options of our command: the same work as ``theirs`` asks of trl."""

@@ -196,6 +196,20 @@ def test_the_sweep_is_measured_against_as_many_single_runs() -> None:
     assert entry["figures"]["sweep"]["value"] == pytest.approx(0.825)
 
 
+def test_eight_tiny_runs_are_measured_against_their_sum() -> None:
+    """80 s alone, 30 s as a sweep: 0.375; what one spends is told in words."""
+    one = {"config": 0.2, "imports": 3.9, "work": 3.0}
+    rounds = [{"alone": {"seconds": 80.0}, "sweep": {"seconds": 30.0}, "one": one}]
+    entry = table.merged({}, "cpu float32", WORK, FACTS, {"jobs": rounds})["cpu float32"]
+    assert entry["figures"]["jobs"]["value"] == pytest.approx(0.375)
+    block = table.render({"cpu float32": entry})
+    assert "| 0.5 at most | 0.375 | 0.375 to 0.375 |" in block
+    assert "0.2 s for Hydra and the config, 3.9 s of imports, 3.0 s of work" in block
+    assert (
+        "`stage=dpo model=tiny dataset=toy training.max_steps=20` by 4 loss.beta x 2 seed; 1 round" in block
+    )
+
+
 def test_a_missed_target_is_marked() -> None:
     results = table.merged({}, "cpu float32", WORK, FACTS, {"dpo": [round_of(10, 41)]})
     block = table.render(results)

@@ -24,6 +24,7 @@ def test_a_run_holds_the_file_its_manifest_and_what_was_lost(
     assert noted == {
         "path": str(file),
         "sha256": manifest["files"][file.name]["sha256"],
+        "artifact": "trl_conversational-run",
         "rows": 40,
     }
     results = {one["metric"]: one["value"] for one in json.loads((run / "results.json").read_text())}

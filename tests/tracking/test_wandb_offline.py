@@ -28,6 +28,9 @@ for step in range(1, 6):
 tracker.log(2, {"loss": 0.5})  # as a resumed run repeats it
 tracker.table("samples", [{"prompt": "p", "reply": "r"}])
 tracker.artifact("model", "model", directory / "model")
+tracker.used("sft-before", "model", directory / "model", "ab12")
+(directory / "results.json").write_text("[]")
+tracker.summary({"dpo/accuracy": 0.75})
 tracker.finish(0)
 print("missed", tracker.missed)
 """
@@ -53,7 +56,7 @@ def test_offline_writes_to_the_run_and_nothing_secret(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1:] == ["missed 0"], done.stderr
     (written,) = (directory / "wandb").glob("offline-run-*/*.wandb")
     content = written.read_bytes()
-    for told in (b"loss", b"study", b"dpo", b"beta"):
+    for told in (b"loss", b"study", b"dpo", b"beta", b"sft-before", b"dpo/accuracy", b"results.json"):
         assert told in content
     size = sum(path.stat().st_size for path in (directory / "wandb").rglob("*") if path.is_file())
     assert size < 100_000  # the model is referred to, not copied
@@ -71,7 +74,9 @@ def test_its_service_dying_stops_nothing(tmp_path: Path) -> None:
     )
     done = track(tmp_path / "run", tmp_path, harm=harm)
     assert done.returncode == 0, done.stderr
-    assert 1 <= int(done.stdout.split()[-1]) <= 9  # of nine calls; some may still reach the dead one's socket
+    assert (
+        1 <= int(done.stdout.split()[-1]) <= 11
+    )  # of eleven calls; some may still reach the dead one's socket
     assert done.stderr.count("wandb failed at") == 1
     assert "Traceback" not in done.stderr
 
@@ -84,5 +89,5 @@ def test_a_run_directory_it_cannot_write_to_stops_nothing(tmp_path: Path) -> Non
     (directory / "wandb").write_text("in the way")
     done = track(directory, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1:] == ["missed 10"], done.stdout
+    assert done.stdout.splitlines()[-1:] == ["missed 12"], done.stdout
     assert done.stderr.count("wandb failed at start") == 1

@@ -1,0 +1,1 @@
+"""A finished run, done again: from its run.json, number by number."""

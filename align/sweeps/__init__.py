@@ -1,0 +1,1 @@
+"""Many runs from one command: which jobs there are, how they share the machine, what became of them."""
