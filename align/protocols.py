@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from align.benchmarks._material import Material
     from align.benchmarks._measured import Measured
     from align.collect._bench import Bench, Candidates, Collected, Outcome, Truth
     from align.run import Run
-    from align.stages._material import Material
     from align.types import (
         CandidatePair,
         PairLogps,

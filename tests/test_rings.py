@@ -28,7 +28,7 @@ DOOR = ("align/__main__.py", "align/config.py")
 
 HALL_TYPES = {
     f"align.{name}" for name in ("types", "protocols", "errors", "config", "settings", "registry", "run")
-} | {"align.collect._bench"}
+} | {"align.collect._bench", "align.benchmarks._material", "align.benchmarks._measured"}
 """What every room may use: the nouns, the settings, the errors."""
 
 ROOMS = ("align/types.py", "align/protocols.py", "align/losses/", "align/reward_losses/")

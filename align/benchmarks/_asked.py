@@ -10,8 +10,8 @@ from align.generation.address import ServerSettings
 from align.settings import ModelSettings, NonNegative, PositiveInt, SamplingSettings
 
 if TYPE_CHECKING:
+    from align.benchmarks._material import Material
     from align.collect._bench import Writer
-    from align.stages._material import Material
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from align.benchmarks._material import Material
     from align.benchmarks._measured import Measured
-    from align.stages._material import Material
 
 __all__ = ["CrowsPairs"]
 

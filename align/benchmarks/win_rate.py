@@ -12,9 +12,9 @@ from align.protocols import Part
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from align.benchmarks._material import Material
     from align.benchmarks._measured import Measured
     from align.evaluation.compare import Answers
-    from align.stages._material import Material
     from align.types import Prompt, Result
 
 __all__ = ["WinRate"]

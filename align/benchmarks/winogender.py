@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from align.benchmarks._material import Material
     from align.benchmarks._measured import Measured
-    from align.stages._material import Material
     from align.types import Result
 
 __all__ = ["Winogender"]

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from align.benchmarks._material import Material
     from align.benchmarks._measured import Measured
     from align.benchmarks._refusals import Refusal
     from align.evaluation.compare import Answers
-    from align.stages._material import Material
     from align.types import Prompt, Result
 
 __all__ = ["XSTest"]

@@ -71,11 +71,11 @@ class Evaluate:
         Each metric is named by its benchmark (``perplexity/bits_per_byte``); those of ``win_rate`` by the
         stage that made the policy (``dpo/gold_win_rate``).
         """
+        from align.benchmarks._material import Material
         from align.report.console import say
         from align.report.files import write_samples
         from align.report.terminal import print_summary
         from align.run import flat
-        from align.stages._material import Material
 
         found: dict[str, Measured] = {}
         with ExitStack() as closing:
