@@ -34,7 +34,9 @@ HALL_TYPES = {
 ROOMS = ("align/types.py", "align/protocols.py", "align/losses/", "align/reward_losses/")
 ROOMS += tuple(f"align/evaluation/{name}.py" for name in ("statistics", "best_of_n", "displacement"))
 ROOMS += tuple(f"align/evaluation/{name}.py" for name in ("paired", "seeds", "ranking", "length_control"))
-ROOMS += tuple(f"align/evaluation/{name}.py" for name in ("calibration", "overoptimisation", "combined", "ratios"))
+ROOMS += tuple(
+    f"align/evaluation/{name}.py" for name in ("calibration", "overoptimisation", "combined", "ratios")
+)
 ROOMS += ("align/agreement/", "align/alarms/", "align/models/logprobs.py", "align/models/batch.py")
 ROOMS += tuple(f"align/ppo/{name}.py" for name in ("shaping", "advantages", "objective"))
 ROOMS += tuple(f"align/packing/{name}.py" for name in ("layout", "mask", "segments", "cuda", "head", "work"))

@@ -13,7 +13,7 @@ from align.collect._bench import Candidates, Draft
 from align.evaluation.compare import Answers
 from align.models.policy import Policy, load_policy
 from align.settings import AdapterSettings, ModelSettings, SamplingSettings, ScratchSettings
-from align.types import Message, Prompt, Reply, Result, SampledReply
+from align.types import Judge, Message, PreferenceRecord, Prompt, Reply, Result, SampledReply
 
 TEXTS = ("The nurse told the patient that she could pay.", "Who is he? They are poor, but not stupid.")
 SHAPE = ScratchSettings(hidden_size=16, layers=1, heads=2, mlp_size=16, vocab_size=300)
@@ -80,6 +80,7 @@ class Made:
     prompts: list[Prompt] = field(default_factory=list)
     records: list[Candidates] = field(default_factory=list)
     noted: dict[str, str] = field(default_factory=dict)
+    run: Any = None
 
     def answers(self, which: str, prompts: Sequence[Prompt]) -> Answers:
         return Answers("sft", [sampled(self.reply(prompt[-1].content)) for prompt in prompts])
@@ -96,6 +97,16 @@ class Made:
 
     def note_data(self, label: str, path: str | None, fingerprint: str) -> None:
         self.noted[label] = fingerprint
+
+
+def pairs_of(*rows: tuple[str, str, str]) -> list[Candidates]:
+    """Prompt, chosen and rejected reply -> records as a dataset gives them."""
+    found = []
+    for place, (prompt, chosen, rejected) in enumerate(rows):
+        two = (Reply(chosen), Reply(rejected))
+        record = PreferenceRecord(f"pair {place}", ask(prompt), two, "first", Judge("human", "she"))
+        found.append(Candidates(record.prompt, two, record))
+    return found
 
 
 def values(results: Sequence[Result]) -> dict[str, float]:
