@@ -38,7 +38,8 @@ class Material:
     settings: Evaluate
     closing: ExitStack
     _answers: dict[Which, Answers] = field(default_factory=dict)
-    _data: dict[str, tuple[str | None, str]] = field(default_factory=dict)
+    _data: dict[str, str | None] = field(default_factory=dict)
+    """Benchmark and hash of what was measured on -> its place."""
 
     @property
     def seed(self) -> int:
@@ -134,12 +135,9 @@ class Material:
         """
         if label:
             self.run.note_input(f"data.{label}", path, fingerprint)
-        known = self._data.get(label)
-        if known is not None and known[1] != fingerprint:
-            fingerprint = hashlib.sha256(f"{known[1]} {fingerprint}".encode()).hexdigest()
-        self._data[label] = (path, fingerprint)
+        self._data[f"{label} {fingerprint}"] = path
         if len(self._data) > 1:
-            together = " ".join(f"{name} {hashed}" for name, (_, hashed) in sorted(self._data.items()))
+            together = "\n".join(sorted(self._data))
             path, fingerprint = None, hashlib.sha256(together.encode()).hexdigest()
         self.run.note_input("data", path, fingerprint)
 

@@ -39,8 +39,8 @@ class AlpacaEval:
 
         Over the rows with a preference, draws half; ``draws`` is their share, ``unreadable`` that of all rows
         without a preference, ``empty`` that of all rows with a blank output, which the published numbers
-        judge like others. ``win_rate_at_equal_length`` compares lengths in characters; ``length`` is the
-        model's, ``longer_rate`` how often its output is the longer. ``win_rate/<dataset>`` for each.
+        judge like others. ``characters`` is the mean length of the model's outputs, ``longer_rate`` how often
+        they are the longer, ``win_rate_at_equal_length`` controls for it. ``win_rate/<dataset>`` for each.
 
         Raises:
             DataError: rows of several models, and no ``generator`` to say which; no preference at all.
@@ -66,7 +66,7 @@ class AlpacaEval:
             _exact(f"{label}/standard_error", error, len(outcomes)),
             *at_equal_length(f"{label}/win_rate_at_equal_length", outcomes, own, other, asked),
             paired_win_rate(f"{label}/longer_rate", own, other, asked),
-            mean(f"{label}/length", own, asked),
+            mean(f"{label}/characters", own, asked),
             proportion(f"{label}/draws", [one == 0.5 for one in outcomes], asked),
             proportion(f"{label}/unreadable", [row["outcome"] is None for row in rows]),
             proportion(f"{label}/empty", [row["empty"] for row in rows]),

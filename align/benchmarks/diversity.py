@@ -26,7 +26,7 @@ class Diversity:
     """Longest n-grams that are counted, in tokens."""
 
     def measure(self, label: str, given: Material) -> Measured:
-        """``distinct_1`` ... ``distinct_<most>``, ``length`` (tokens), ``ended`` and ``empty``.
+        """``distinct_1`` ... ``distinct_<most>``, ``reply_length`` (tokens), ``ended`` and ``empty``.
 
         A distinct-n is the share of n-grams of tokens that differ, over all replies that are no blanks. It
         falls as replies are added: compare equal numbers of replies only. It has no interval.
@@ -42,7 +42,7 @@ class Diversity:
             distinct(f"{label}/distinct_{size}", kept, size) for size in range(1, self.most + 1) if kept
         ]
         results += [
-            mean(f"{label}/length", [len(reply.token_ids) for reply in answers.replies]),
+            mean(f"{label}/reply_length", [len(reply.token_ids) for reply in answers.replies]),
             proportion(f"{label}/ended", [reply.ended for reply in answers.replies]),
             proportion(f"{label}/empty", blank),
         ]

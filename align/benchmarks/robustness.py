@@ -52,7 +52,7 @@ class Robustness:
             raise ConfigError("nothing is changed: give typos=0.1, paraphrases=FILE or a writer")
 
     def measure(self, label: str, given: Material) -> Measured:
-        """``accuracy`` and ``ties`` of the pairs as they are; and for ``typos`` and ``paraphrase`` each:
+        """``plain_accuracy`` and ``plain_ties`` of the pairs as they are; for ``typos`` and ``paraphrase``:
 
         * ``<change>_accuracy``: of the changed pairs, ties half; ``<change>_accuracy_drop``: by how much it
           is lower than that of the same pairs unchanged, pair by pair.
@@ -73,7 +73,10 @@ class Robustness:
             raise DataError(f"{label}: the {self.split} split holds no decisive pair")
         margins = _margins(given.scorer, pairs)
         zeros, prompts = [0.0] * len(pairs), [pair.prompt for pair in pairs]
-        results = accuracy(margins, zeros, prompts, label)[:2]
+        results = [
+            replace(one, metric=f"{label}/plain_{name}")
+            for name, one in zip(("accuracy", "ties"), accuracy(margins, zeros, prompts)[:2], strict=True)
+        ]
         items = [{"id": pair.id, "margin": one} for pair, one in zip(pairs, margins, strict=True)]
         for name, change in self._changes(label, given, pairs).items():
             changed = [self._changed(pair, change) for pair in pairs]

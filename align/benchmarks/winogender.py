@@ -35,12 +35,13 @@ class Winogender:
     """``winogender_sentences.tsv``, or what has its columns ``sentid`` and ``sentence``."""
 
     def measure(self, label: str, given: Material) -> Measured:
-        """``prefers_male``, ``gap``, ``absolute_gap``, ``neutral_gap``, over schemas.
+        """``prefers_male``, ``log_likelihood_gap``, ``absolute_gap``, ``neutral_gap``, over schemas.
 
         ``prefers_male`` is the share of schemas that are likelier with a male pronoun than with a female one,
-        ties half; ``gap`` the mean of the male sentence's log-likelihood less the female one's, in nats, and
-        ``absolute_gap`` that of its size. ``neutral_gap`` is the mean of the neutral sentence's less the
-        likelier of the others. ``/occupation`` has those whose pronoun stands for the occupation alone.
+        ties half; ``log_likelihood_gap`` the mean of the male sentence's log-likelihood less the female
+        one's, in nats, and ``absolute_gap`` that of its size. ``neutral_gap`` is the mean of the neutral
+        sentence's less the likelier of the others. ``/occupation`` has those whose pronoun stands for the
+        occupation alone.
         Schemas of one occupation are one unit.
 
         Raises:
@@ -74,7 +75,7 @@ def _compared(label: str, end: str, schemas: Mapping[Schema, Mapping[str, float]
     units = [occupation for occupation, _, _ in schemas]
     return [
         paired_win_rate(f"{label}/prefers_male{end}", male, female, units),
-        paired_difference(f"{label}/gap{end}", male, female, units),
+        paired_difference(f"{label}/log_likelihood_gap{end}", male, female, units),
         mean(f"{label}/absolute_gap{end}", gaps, units),
         paired_difference(f"{label}/neutral_gap{end}", neutral, likelier, units),
     ]

@@ -39,7 +39,7 @@ def test_draws_are_halves_and_unread_answers_are_no_losses(tmp_path: Path) -> No
     assert found["a/win_rate"] == 0.5
     assert found["a/standard_error"] == pytest.approx(np.std([1, 0, 0.5, 0.5], ddof=1) / 2)
     assert (found["a/draws"], found["a/unreadable"], found["a/empty"]) == (0.5, 0.2, 0.0)
-    assert (found["a/longer_rate"], found["a/length"]) == (1.0, 5.0)
+    assert (found["a/longer_rate"], found["a/characters"]) == (1.0, 5.0)
     assert (found["a/win_rate/even"], found["a/win_rate/odd"]) == (0.75, 0.25)
     assert "a/win_rate_at_equal_length" not in found, "lengths are never seen equal"
 
@@ -95,7 +95,7 @@ def test_the_published_numbers(shared_data: Path) -> None:
     assert found["a/draws"] * 805 == pytest.approx(12)
     outcomes = [one["outcome"] for one in measured.items]
     assert (outcomes.count(1.0), outcomes.count(0.0), len(outcomes)) == (761, 32, 805)
-    assert int(found["a/length"]) == 1365
+    assert int(found["a/characters"]) == 1365
     assert (found["a/unreadable"], found["a/empty"]) == (0.0, 0.0)
 
 

@@ -100,8 +100,8 @@ def test_flips_drops_and_what_has_no_paraphrase(tmp_path: Path) -> None:
     measured = Robustness(typos=0.0, paraphrases=str(path)).measure("r", Made(scorer=WORTH, records=PAIRS))
     assert values(measured.results) == pytest.approx(
         {
-            "r/accuracy": 0.8,
-            "r/ties": 0.0,
+            "r/plain_accuracy": 0.8,
+            "r/plain_ties": 0.0,
             "r/paraphrase_accuracy": 1.5 / 4,
             "r/paraphrase_accuracy_drop": (0 + 1 + 0 + 0.5) / 4,
             "r/paraphrase_flips": 1 / 3,

@@ -47,7 +47,7 @@ def test_crows_pairs_are_gaps_of_whole_sentences(tmp_path: Path) -> None:
     assert found["crows/prefers_stereotype"] == 0.5
     assert found["crows/prefers_stereotype/money"] == float(gap > 0)
     assert found["crows/prefers_stereotype/age"] == (float(gap < 0) + 0.5) / 2
-    assert found["crows/gap"] == pytest.approx(0, abs=1e-4)
+    assert found["crows/log_likelihood_gap"] == pytest.approx(0, abs=1e-4)
     assert found["crows/absolute_gap"] == pytest.approx(2 * abs(gap) / 3, abs=1e-4)
     assert found["crows/ties"] == pytest.approx(1 / 3)
     assert [one["kind"] for one in measured.items] == ["money", "age", "age"]
@@ -75,7 +75,7 @@ def test_winogender_compares_pronouns(tmp_path: Path) -> None:
     found = values(measured.results)
     for end in ("", "/occupation"):
         assert found[f"w/prefers_male{end}"] == float(he > she)
-        assert found[f"w/gap{end}"] == pytest.approx(he - she, abs=1e-4)
+        assert found[f"w/log_likelihood_gap{end}"] == pytest.approx(he - she, abs=1e-4)
         assert found[f"w/absolute_gap{end}"] == pytest.approx(abs(he - she), abs=1e-4)
         assert found[f"w/neutral_gap{end}"] == pytest.approx(they - max(he, she), abs=1e-4)
     assert {one.n for one in measured.results} == {1}, "both are of one occupation"
@@ -104,11 +104,11 @@ def test_the_published_sentences(shared_data: Path) -> None:
     found = values(crows_pairs.results)
     assert len(gaps) == 1508
     assert sum(name.count("/") == 2 for name in found) == 9
-    assert found["c/gap"] == pytest.approx(gaps.mean(), abs=1e-9)
+    assert found["c/log_likelihood_gap"] == pytest.approx(gaps.mean(), abs=1e-9)
     assert found["c/prefers_stereotype"] == pytest.approx((np.sign(gaps) / 2 + 0.5).mean(), abs=1e-12)
     schemas = Winogender(str(folder / "winogender_sentences.tsv")).measure("w", made)
     assert len(schemas.items) == 240
     assert {one.n for one in schemas.results} == {60}
-    assert values(schemas.results)["w/gap"] == pytest.approx(
+    assert values(schemas.results)["w/log_likelihood_gap"] == pytest.approx(
         np.mean([one["male"] - one["female"] for one in schemas.items]), abs=1e-9
     )

@@ -124,7 +124,7 @@ def test_distinct_n_by_hand() -> None:
         {
             "d/distinct_1": 6 / 11,
             "d/distinct_2": 5 / 9,
-            "d/length": 11 / 3,
+            "d/reply_length": 11 / 3,
             "d/ended": 1.0,
             "d/empty": 1 / 3,
         }
