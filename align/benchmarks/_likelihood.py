@@ -1,4 +1,4 @@
-"""How likely a policy finds texts: replies after their prompts, and sentences with nothing before them."""
+"""How likely a policy finds whole sentences, with nothing before them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from align.errors import DataError, ModelError
-from align.models.forward import reply_logps
-from align.models.policy import evaluating
+from align.evaluation.policies import text_logps
 
 if TYPE_CHECKING:
-    from align.models.batch import TokenIds
     from align.models.policy import Policy
 
 
@@ -41,20 +38,4 @@ def sentence_logps(policy: Policy, sentences: Sequence[str], batch_size: int = 3
                 f"{len(own)} tokens, {policy.positions} positions: the policy cannot read {sentence[:80]!r}"
             )
     prompt = np.array([start], dtype=np.int32)
-    return text_logps(policy, [(prompt, own) for own in ids], batch_size)
-
-
-def text_logps(
-    policy: Policy, texts: Sequence[tuple[TokenIds, TokenIds]], batch_size: int = 32
-) -> list[float]:
-    """Summed log-probability of each reply's tokens after its prompt's, in nats; batched by length."""
-    order = sorted(range(len(texts)), key=lambda place: sum(map(len, texts[place])))
-    found = [0.0] * len(texts)
-    with torch.no_grad(), evaluating(policy.model):
-        for begin in range(0, len(order), batch_size):
-            rows = order[begin : begin + batch_size]
-            prompts, replies = zip(*(texts[row] for row in rows), strict=True)
-            sums = reply_logps(policy.model, prompts, replies, policy.pad_id).sums_B()
-            for row, value in zip(rows, sums.double().tolist(), strict=True):
-                found[row] = value
-    return found
+    return text_logps(policy, [(prompt, own) for own in ids], batch_size=batch_size)

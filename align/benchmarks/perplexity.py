@@ -36,9 +36,9 @@ class Perplexity:
         ``model.max_length`` loses its oldest tokens; a reply that has no room by itself is left out, and
         counted in ``too_long``. Replies to one prompt are one unit.
         """
-        from align.benchmarks._likelihood import text_logps
         from align.benchmarks._measured import Measured
         from align.errors import DataError
+        from align.evaluation.policies import text_logps
         from align.evaluation.ratios import ratio
         from align.evaluation.statistics import proportion
 
