@@ -23,7 +23,7 @@ class AlpacaEval:
     """``annotations.json``: a judge's preference between a baseline's output and a model's, nothing is run.
 
     ``preference`` is 1 (the baseline, ``output_1``) to 2 (the model, ``output_2``), a draw 1.5 or 0, and null
-    where the judge's answer could not be read.
+    or NaN where the judge's answer could not be read.
     """
 
     needs: ClassVar[tuple[Part, ...]] = ()
@@ -112,7 +112,8 @@ def _row(values: Mapping[str, Any]) -> dict[str, Any]:
         raise BadRow("missing_key", f"no 'preference'. The row has: {', '.join(map(str, values))}")
     baseline, own = text_of(values, "output_1"), text_of(values, "output_2")
     outcome = None
-    if values["preference"] is not None:
+    stated = values["preference"]
+    if stated is not None and stated == stated:  # pandas writes a missing number as NaN, which equals nothing
         preference = number_of(values, "preference")
         outcome = 0.5 if preference == 0 else preference - 1
         if not 0 <= outcome <= 1:

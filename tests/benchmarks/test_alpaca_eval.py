@@ -34,11 +34,13 @@ def annotations(tmp_path: Path, *preferences: float | None, **more: Any) -> str:
 
 
 def test_draws_are_halves_and_unread_answers_are_no_losses(tmp_path: Path) -> None:
-    """A win, a loss, draws as both versions have them, and one without a preference."""
-    found = values(AlpacaEval(annotations(tmp_path, 2, 1, 0, 1.5, None)).measure("a", Made()).results)
+    """A win, a loss, draws as both versions have them, and two without a preference."""
+    found = values(
+        AlpacaEval(annotations(tmp_path, 2, 1, 0, 1.5, None, float("nan"))).measure("a", Made()).results
+    )
     assert found["a/win_rate"] == 0.5
     assert found["a/standard_error"] == pytest.approx(np.std([1, 0, 0.5, 0.5], ddof=1) / 2)
-    assert (found["a/draws"], found["a/unreadable"], found["a/empty"]) == (0.5, 0.2, 0.0)
+    assert (found["a/draws"], found["a/unreadable"], found["a/empty"]) == (0.5, pytest.approx(1 / 3), 0.0)
     assert (found["a/longer_rate"], found["a/characters"]) == (1.0, 5.0)
     assert (found["a/win_rate/even"], found["a/win_rate/odd"]) == (0.75, 0.25)
     assert "a/win_rate_at_equal_length" not in found, "lengths are never seen equal"
