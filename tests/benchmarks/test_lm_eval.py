@@ -13,7 +13,7 @@ from benchmarks.stand_ins import TEXTS, Made, tiny_policy
 from align.benchmarks._likelihood import sentence_logps
 from align.benchmarks.lm_eval import LmEval, _with_interval
 from align.errors import ConfigError
-from align.evaluation.statistics import normal, proportion
+from align.evaluation.statistics import normal, proportion, standard_error
 
 DOCUMENTS = (
     ("Who could pay?", ("The nurse", "The dog"), 0),
@@ -34,12 +34,20 @@ metadata: {{version: 1.0}}
 """
 
 
+GROUP = """
+group: tiny_group
+task: [tiny_choice]
+aggregate_metric_list: [{metric: acc, weight_by_size: true}]
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     rows = [{"question": q, "choices": choices, "right": right} for q, choices, right in DOCUMENTS]
     (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     (tmp_path / "task.yaml").write_text(TASK.format(path=tmp_path / "rows.jsonl"))
+    (tmp_path / "group.yaml").write_text(GROUP)
     return str(tmp_path)
 
 
@@ -59,13 +67,19 @@ def likeliest(question: str, choices: tuple[str, ...]) -> int:
 
 
 @pytest.mark.medium
-def test_a_task_of_ones_own(folder: str) -> None:
+def test_a_task_of_ones_own_and_its_group(folder: str) -> None:
+    """The task's interval is that of its documents, the group's the package's: no document is the group's."""
     pytest.importorskip("lm_eval")
     made = Made(policy=tiny_policy())
-    measured = LmEval(("tiny_choice",), include_path=folder, batch_size=2).measure("lm_eval", made)
+    measured = LmEval(("tiny_group",), include_path=folder, batch_size=2).measure("lm_eval", made)
     right = [likeliest(question, choices) == answer for question, choices, answer in DOCUMENTS]
-    (result,) = measured.results
-    assert result == proportion("lm_eval/tiny_choice/acc", right)
+    found = {one.metric: one for one in measured.results}
+    alone, together = found.pop("lm_eval/tiny_choice/acc"), found.pop("lm_eval/tiny_group/acc")
+    assert not found
+    assert alone == proportion("lm_eval/tiny_choice/acc", right)
+    assert (together.value, together.n) == (alone.value, 3)
+    bounds = normal(together.value, standard_error([float(one) for one in right]))
+    assert (together.ci_low, together.ci_high) == pytest.approx((bounds.low, bounds.high))
     assert [one["acc"] for one in measured.items] == [float(one) for one in right]
     assert len(made.noted["lm_eval"]) == 64
     with pytest.raises(ConfigError, match=r"knows no task 'tiny_choise'\. Did you mean 'tiny_choice'"):
