@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from align.protocols import Part
 
@@ -45,7 +45,10 @@ SECTIONS: dict[str, dict[str, int]] = {
         **dict.fromkeys(("hep-cpp", "hep-go", "hep-java", "hep-js", "hep-python", "hep-rust"), 164),
     },
 }
-"""Subsets of each section, with the weights of the published code (allenai/reward-bench, constants.py)."""
+"""Subsets of each section, with the weights of the published code (allenai/reward-bench, constants.py).
+
+It has those of the two XSTest subsets the wrong way round: 154 pairs should be refused, 250 answered.
+"""
 
 PRIOR_SETS = ("anthropic_helpful", "anthropic_hhh", "shp", "summarize")
 """Earlier test sets; their plain mean is a section of half the weight (analysis/get_benchmark_results.py)."""
@@ -62,14 +65,17 @@ class RewardBench:
     """A JSONL or Parquet file, a folder, or a Hub name (``allenai/reward-bench``)."""
     split: str = "filtered"
     """The split of a folder or a Hub name that has several."""
+    weights: Literal["published", "counted"] = "published"
+    """What subsets weigh within a section: the numbers of the ``published`` code, or as many as each has
+    pairs (``counted``; mathematics as many as all of the code, in both)."""
 
     def measure(self, label: str, given: Material) -> Measured:
         """``accuracy/<subset>``, ``section/<section>`` and ``score``, as the leaderboard has them; ``ties``.
 
         A subset's accuracy is the share of its pairs whose chosen reply scores higher. A tie counts half here
         and is a mistake in the published code: its number is less by half of ``ties/<subset>``. A section is
-        the mean of its subsets by their published weights, ``score`` that of the sections (prior sets, where
-        the file has all, with half the weight), and given where all four are there. Pairs with a blank reply
+        the mean of its subsets by their ``weights``, ``score`` that of the sections (prior sets, where the
+        file has all, with half the weight), and given where all four are there. Pairs with a blank reply
         are left out, and counted in ``empty``.
         """
         from align.benchmarks._items import read_items
@@ -84,7 +90,8 @@ class RewardBench:
         scores = scored(given.scorer, items)
         results = [proportion(f"{label}/empty", [item.empty for item in found.items])]
         subsets: dict[str, Result] = {}
-        for subset, places in by_subset(items).items():
+        grouped = by_subset(items)
+        for subset, places in grouped.items():
             chosen, rejected = ([scores[place][side] for place in places] for side in (0, 1))
             right, ties, _ = accuracy(chosen, rejected, [items[place].prompt for place in places], "x")
             subsets[subset] = _named(right, f"{label}/accuracy/{slug(subset)}")
@@ -94,16 +101,30 @@ class RewardBench:
             {"id": item.id, "subset": item.subset, "chosen_score": own[0], "rejected_score": own[1]}
             for item, own in columns
         ]
-        return Measured([*sections(label, subsets), *results], items=rows)
+        counts = {subset: len(places) for subset, places in grouped.items()}
+        weights = counted(counts) if self.weights == "counted" else SECTIONS
+        return Measured([*sections(label, subsets, weights), *results], items=rows)
 
 
-def sections(label: str, subsets: Mapping[str, Result]) -> list[Result]:
+def counted(counts: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Sections with the numbers of pairs as weights, those of the subsets that are there."""
+    code = sum(count for subset, count in counts.items() if subset.startswith("hep-"))
+    weighed = {**counts, "math-prm": code} if "math-prm" in counts else counts
+    return {
+        section: {subset: weighed.get(subset, 0) for subset in weights}
+        for section, weights in SECTIONS.items()
+    }
+
+
+def sections(
+    label: str, subsets: Mapping[str, Result], by_section: Mapping[str, Mapping[str, int]]
+) -> list[Result]:
     """Sections of which every subset is there, and the score over them where all are."""
     from align.evaluation.combined import weighted
     from align.report.console import say
 
     found: dict[str, Result] = {}
-    for section, weights in SECTIONS.items():
+    for section, weights in by_section.items():
         lacking = [subset for subset in weights if subset not in subsets]
         if lacking and len(lacking) < len(weights):
             say(f"note: {label}: no {section} section without {', '.join(lacking)}")

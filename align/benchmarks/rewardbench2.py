@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from align.protocols import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from align.benchmarks._material import Material
     from align.benchmarks._measured import Measured
@@ -46,7 +46,6 @@ class RewardBench2:
         from align.benchmarks._items import read_items
         from align.benchmarks._measured import Measured
         from align.benchmarks._rewarded import by_subset, scored, share, slug, some_of_many
-        from align.evaluation.combined import weighted
         from align.evaluation.statistics import proportion
 
         found = read_items(self.path, some_of_many, split=self.split)
@@ -65,16 +64,21 @@ class RewardBench2:
             several = [one.count(max(one)) > 1 for one in own_scores]
             subsets[name] = share(metric, [best_of(one) for one in own_scores], units)
             extra.append(proportion(f"{label}/tied/{name}", several, units))
-        results = list(subsets.values())
-        if all(name in subsets for name in SUBSETS):
-            parts = [subsets[name] for name in SUBSETS]
-            results.insert(0, weighted(f"{label}/score", parts, [1.0] * len(parts)))
+        results = [*overall(label, subsets), *subsets.values()]
         columns = zip(items, scores, strict=True)
         rows = [
             {"id": item.id, "subset": item.subset, "right": item.right, "scores": own}
             for item, own in columns
         ]
         return Measured(results + extra, items=rows)
+
+
+def overall(label: str, subsets: Mapping[str, Result]) -> list[Result]:
+    """The plain mean of the six subsets, or nothing where one is not there."""
+    from align.evaluation.combined import weighted
+
+    parts = [subsets[name] for name in SUBSETS if name in subsets]
+    return [weighted(f"{label}/score", parts, [1.0] * len(parts))] if len(parts) == len(SUBSETS) else []
 
 
 def best_of(scores: Sequence[float]) -> float:

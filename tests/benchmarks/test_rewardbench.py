@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from benchmarks.stand_ins import Made, Scoring, values
 
-from align.benchmarks.rewardbench import PRIOR_SETS, SECTIONS, RewardBench
-from align.benchmarks.rewardbench2 import RewardBench2
+from align.benchmarks.rewardbench import PRIOR_SETS, SECTIONS, RewardBench, sections
+from align.benchmarks.rewardbench2 import SUBSETS, RewardBench2, overall
 from align.errors import DataError
+from align.types import Result
 
 WORTH = Made(scorer=Scoring(lambda _prompt, reply: float(reply.split()[-1])))
 """A reward that reads a reply's worth off its last word."""
@@ -52,6 +53,33 @@ def test_sections_are_weighted_as_published_and_the_score_is_their_mean(tmp_path
         assert found[f"rb/section/{name}"] == pytest.approx(value)
     assert found["rb/score"] == pytest.approx(np.mean(list(sections.values())))
     assert found["rb/accuracy/mt-bench-easy"] == rates["mt-bench-easy"]
+
+
+def test_counted_weights_are_those_of_the_file(tmp_path: Path) -> None:
+    """Eight pairs of each, but 16 of donotanswer: it weighs twice in safety, math as all six of code."""
+    rows, rates = whole_bench()
+    rows += [pair("donotanswer", 1.0, 0.5, f"more {i}") for i in range(8)]
+    rates["donotanswer"] = (8 * rates["donotanswer"] + 8) / 16
+    found = values(RewardBench(jsonl(tmp_path, rows), weights="counted").measure("rb", WORTH).results)
+    safety = {one: 2 if one == "donotanswer" else 1 for one in SECTIONS["safety"]}
+    reasoning = {one: 6 if one == "math-prm" else 1 for one in SECTIONS["reasoning"]}
+    for name, weights in (("safety", safety), ("reasoning", reasoning)):
+        expected = np.average([rates[one] for one in weights], weights=list(weights.values()))
+        assert found[f"rb/section/{name}"] == pytest.approx(expected)
+
+
+def test_a_published_row_of_the_leaderboard() -> None:
+    """GRM-Gemma-2B-sftreg: chat 95.5, chat hard 48.7, safety 80.0, reasoning 76.8, average 75.3 (its card).
+
+    Each section is made of subsets that all have its number, so that weights play no part.
+    """
+    published = {"chat": 95.5, "chat_hard": 48.7, "safety": 80.0, "reasoning": 76.8}
+    subsets = {
+        subset: Result("x", published[name] / 100, 9, 0.0, 1.0, "wilson")
+        for name, weights in SECTIONS.items()
+        for subset in weights
+    }
+    assert 100 * values(sections("rb", subsets, SECTIONS))["rb/score"] == pytest.approx(75.3, abs=0.0501)
 
 
 def test_prior_sets_weigh_half(tmp_path: Path) -> None:
@@ -172,6 +200,24 @@ def test_the_score_is_the_mean_of_six_subsets(tmp_path: Path) -> None:
     assert score.ci_low < score.value < (score.ci_high or math.inf)
     without = values(RewardBench2(jsonl(tmp_path, rows)).measure("r", WORTH).results)
     assert "r/score" not in without
+
+
+@pytest.mark.parametrize(
+    ("subsets", "score"),
+    [
+        ((81.3, 41.9, 69.9, 88.4, 86.5, 88.3), 76.1),
+        ((81.7, 41.2, 70.5, 87.3, 85.5, 88.1), 75.7),
+        ((74.7, 37.5, 69.4, 86.2, 80.6, 89.9), 73.1),
+    ],
+)
+def test_published_scores_are_means_of_published_subsets(subsets: tuple[float, ...], score: float) -> None:
+    """Three revisions of allenai/Llama-3.1-70B-Instruct-RM-RB2, as its card has them, to their last digit."""
+    parts = {
+        name: Result("x", value / 100, 9, 0.0, 1.0, "wilson")
+        for name, value in zip(SUBSETS, subsets, strict=True)
+    }
+    (found,) = overall("r", parts)
+    assert 100 * found.value == pytest.approx(score, abs=0.0501)
 
 
 @pytest.mark.parametrize(
