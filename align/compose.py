@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from align import registry
-from align.config import Mistakes, Problems, field_types, value_of
+from align.config import Mistakes, Problems, field_types
 from align.errors import ConfigError
 from align.overrides import (
     SEVERAL,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from align.errors import BadRow
+from align.evaluation.policies import scores_of
 from align.evaluation.statistics import mean, proportion
 from align.pairs.fields import messages_of, own_id, prompt_of, text_of
 
@@ -57,7 +58,8 @@ def some_of_many(values: Mapping[str, Any]) -> Candidate:
 
 def scored(scorer: Scorer, items: Sequence[Candidate]) -> list[list[float]]:
     """Each item's scores, in the order of its replies; all are asked for at once."""
-    flat = scorer.score(
+    flat = scores_of(
+        scorer,
         [item.prompt for item in items for _ in item.replies],
         [reply for item in items for reply in item.replies],
     )

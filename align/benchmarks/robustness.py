@@ -125,10 +125,12 @@ class Robustness:
 
 def _margins(scorer: Scorer, pairs: Sequence[PreferencePair]) -> list[float]:
     """Score of the chosen reply less that of the rejected one."""
+    from align.evaluation.policies import scores_of
+
     if not pairs:
         return []
-    prompts = [pair.prompt for pair in pairs]
-    scores = scorer.score(prompts * 2, [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs])
+    prompts, replies = [pair.prompt for pair in pairs], [pair.chosen for pair in pairs]
+    scores = scores_of(scorer, prompts * 2, replies + [pair.rejected for pair in pairs])
     return [scores[place] - scores[place + len(pairs)] for place in range(len(pairs))]
 
 
