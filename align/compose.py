@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from align import registry
-from align.config import Mistakes, Problems, field_types, value_of
+from align.config import Mistakes, Problems, field_types
 from align.errors import ConfigError
-from align.overrides import Choice, choices, conf_folder, groups, parse, quoted, readable
+from align.overrides import SEVERAL, Choice, choices, conf_folder, groups, parse, quoted, readable
 from align.run import Run, flat
+from align.spare import spare, without_spare
 from align.typed import COMMON, typed_run
 
 _PIPELINE = ("stage", "order", "steps")
@@ -38,7 +39,7 @@ def run_from(overrides: Sequence[str], command: Sequence[str]) -> Run:
         if last.get("launch.nodes", "1") != "1" and last.get("launch.submit", "null") in ("null", "none"):
             raise ConfigError("several nodes need run.dir=DIR: one folder, which all of them see")
         typed.append(Choice("run.dir", _dated_folder(typed), is_group=False))
-    values = compose(typed)
+    values = without_spare(compose(typed), {choice.key.split(".")[0] for choice in typed})
     steps: list[Run] = []
     stray = next((choice.key for choice in typed if choice.key.startswith("steps.")), None)
     if stray and "steps" not in values:
@@ -72,7 +73,9 @@ def compose(typed: Sequence[Choice]) -> dict[str, Any]:
     for choice in typed:
         if choice.key.startswith("steps."):
             continue
-        if choice.is_group and "." in choice.text:
+        if choice.is_group and choice.key in SEVERAL:
+            overrides += _several(choice)
+        elif choice.is_group and "." in choice.text:
             overrides += [f"~{choice.key}", f"++{choice.key}.name={choice.text}"]
         elif choice.is_group and choice.text not in choices(choice.key):
             overrides.append(f"~{choice.key}")
@@ -100,6 +103,14 @@ def _refuse_words_of_sweeps(typed: Sequence[Choice]) -> None:
         if choice.key.split(".")[0] == "sweep" or choice.key == "launch.parallel":
             typed_so = f"{choice.key}={choice.text}"
             raise ConfigError(f"{typed_so} is for sweeps: python -m align -m {typed_so} ...")
+
+
+def _several(choice: Choice) -> list[str]:
+    """A list of files; each of somebody else's modules is a section under the module's own name."""
+    known = [name for name in choice.names() if name in choices(choice.key)]
+    foreign = [name for name in choice.names() if "." in name]
+    sections = [f"++{choice.key}.{name.split('.')[-1]}.name={name}" for name in foreign]
+    return [f"{choice.key}=[{','.join(known)}]" if known else f"~{choice.key}", *sections]
 
 
 def reworded(error: Exception) -> str:
@@ -151,14 +162,17 @@ def _steps(values: Mapping[str, Any], typed: Sequence[Choice], command: Sequence
         retyped = {c.key for c in [*mine, *own[name]] if c.is_group and c.text != wired.get(c.key, c.text)}
         wiring = [c for c in wiring if c.key.split(".")[0] not in retyped]
         start = Choice("stage", stage, is_group=True)
-        if stage == "collect":
-            spare = _spare(compose(_last_wins([start, *unless_typed, *mine, *wiring, *own[name]])))
-            wiring = [c for c in wiring if c.key.split(".")[0] not in spare]
+        if stage == "collect" or any(c.key.split(".")[0] in SEVERAL for c in [*mine, *own[name]]):
+            unused = spare(compose(_last_wins([start, *unless_typed, *mine, *wiring, *own[name]])))
+            wiring = [c for c in wiring if c.key.split(".")[0] not in unused]
+            if stage != "collect":
+                mine = [c for c in mine if c.key.split(".")[0] not in unused]
         used.update(choice.key for choice in mine)
         place = Choice("run.dir", quoted(f"{values['run']['dir']}/{name}"), is_group=False)
         kept = Choice("run.cache", quoted(values["run"]["cache"]), is_group=False)
         try:
             composed = compose(_last_wins([start, kept, *unless_typed, *mine, *wiring, *own[name], place]))
+            composed = without_spare(composed, {choice.key.split(".")[0] for choice in own[name]})
             runs.append(typed_run(composed, _yaml(composed), command, is_step=True))
         except Mistakes as error:
             problems.lines += [f"steps.{name}.{line}" for line in error.lines]
@@ -170,16 +184,6 @@ def _steps(values: Mapping[str, Any], typed: Sequence[Choice], command: Sequence
             problems.add(choice.key, f"no step uses this.{near} Steps: {', '.join(names)}")
     problems.raise_if_any()
     return runs
-
-
-def _spare(composed: Mapping[str, Any]) -> set[str]:
-    """Sections that a collecting method as it is set does not use: wired, they are left out."""
-    from align.protocols import Collector
-
-    method = value_of(Collector, composed.get("collect"), "collect", Problems())
-    # one that has mistakes is told of by the step itself
-    needs = getattr(method, "needs", ("writer", "reward"))
-    return {name for name, need in (("model", "writer"), ("reward", "reward")) if need not in needs}
 
 
 def _order(values: Mapping[str, Any]) -> list[str]:

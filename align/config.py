@@ -27,6 +27,7 @@ GROUP_OF_PROTOCOL: dict[Any, str] = {
     protocols.UnpairedLoss: "unpaired_loss",
     protocols.RewardModel: "reward",
     protocols.Collector: "collect",
+    protocols.Benchmark: "benchmark",
     protocols.Tracker: "tracking",
     protocols.Search: "sweep",
     protocols.Stage: "stage",

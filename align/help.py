@@ -26,6 +26,7 @@ _TITLES = {
     "unpaired_loss": "losses of labelled replies (unpaired_loss=)",
     "reward": "rewards (reward=)",
     "collect": "ways to make pairs (collect=)",
+    "benchmark": "what to measure (benchmark=, several as [one,other])",
     "tracking": "tracking (tracking=)",
     "sweep": "sweeps (sweep=, with -m)",
 }

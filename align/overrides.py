@@ -17,6 +17,9 @@ _BY_PARTS = {"run": "run.dir=runs/mine", "steps": "steps.dpo.loss.beta=0.3"}
 
 _CALL = re.compile(r"[a-z]+\(.*\)$")
 
+SEVERAL = ("benchmark",)
+"""Groups of which several may be chosen, as a list; each has a section of its own within the group's."""
+
 
 _LAUNCHERS = {"submitit_slurm": "slurm", "submitit_local": "local", "basic": "null"}
 """Hydra's names of launchers, and what they are as ``launch.submit``."""
@@ -29,6 +32,15 @@ class Choice:
     key: str
     text: str
     is_group: bool
+
+    def names(self) -> list[str]:
+        """The files that a group's choice names: several where it is a list."""
+        return names_in(self.text) if self.key in SEVERAL else [self.text]
+
+
+def names_in(text: str) -> list[str]:
+    """``[a, b]`` -> a, b; ``a`` alone is one."""
+    return [one.strip() for one in text.removeprefix("[").removesuffix("]").split(",")]
 
 
 def conf_folder() -> Path:
@@ -58,11 +70,14 @@ def parse(override: str) -> Choice:
         raise ConfigError(f"{override}: {key} is typed by its parts, for example {_BY_PARTS[key]}")
     is_group = key in groups() and not text.startswith("{")
     switched_off = text in ("null", "none") and key not in ("stage", "model")
-    if is_group and "." not in text and text not in choices(key) and not switched_off:
-        raise ConfigError(
-            f"no {key} named '{text}'.{registry.near(text, choices(key))} Known: {', '.join(choices(key))}"
-        )
-    return Choice(key, text, is_group)
+    choice = Choice(key, text, is_group)
+    for name in choice.names() if is_group and not switched_off else ():
+        if "." not in name and name not in choices(key):
+            raise ConfigError(
+                f"no {key} named '{name}'.{registry.near(name, choices(key))} "
+                f"Known: {', '.join(choices(key))}"
+            )
+    return choice
 
 
 def in_our_words(words: Sequence[str]) -> list[str]:

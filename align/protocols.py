@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from align.benchmarks._material import Material
+    from align.benchmarks._measured import Measured
     from align.collect._bench import Bench, Candidates, Collected, Outcome, Truth
     from align.run import Run
     from align.sweeps.axes import Swept
@@ -204,6 +206,29 @@ class Reports(Protocol):
 
     def report(self, found: Collected, truth: Truth | None) -> list[Result]:
         """Results over what is kept and what came to no pair; ``truth`` where the dataset has one."""
+
+
+Part = Literal["model", "reference", "dataset", "reward", "sampling"]
+"""A section of the config that a benchmark may work with."""
+
+
+class Benchmark(Protocol):
+    """One thing to measure (``benchmark=``, in ``align/benchmarks/``), of a policy, a reward or a file."""
+
+    @property
+    def needs(self) -> tuple[Part, ...]:
+        """What it works with."""
+
+    @property
+    def takes(self) -> tuple[Part, ...]:
+        """What it works with where it is given; what no benchmark of a run needs or takes is refused."""
+
+    def measure(self, label: str, given: Material) -> Measured:
+        """Results named ``<label>/<metric>``, each with its interval, and what they rest on.
+
+        What could not be measured (no score, a refusal to judge, an empty reply) is counted by itself, and
+        is neither a success nor a failure.
+        """
 
 
 class Stage(Protocol):

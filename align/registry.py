@@ -20,6 +20,7 @@ PACKAGES = {
     "dataset": "data",
     "reward": "reward_models",
     "collect": "align.collect",
+    "benchmark": "align.benchmarks",
     "tracking": "align.tracking",
     "sweep": "align.sweeps",
 }

@@ -37,7 +37,7 @@ class Run:
     """One run of one stage.
 
     Everything that a run writes lies in ``directory``: config.yaml, run.json, metrics.jsonl,
-    results.json, samples.jsonl, data_report.json, checkpoints/, model/, figures/.
+    results.json, samples.jsonl, items.jsonl, pairs.jsonl, data_report.json, checkpoints/, model/, figures/.
     """
 
     directory: Path

@@ -28,13 +28,15 @@ DOOR = ("align/__main__.py", "align/config.py")
 
 HALL_TYPES = {
     f"align.{name}" for name in ("types", "protocols", "errors", "config", "settings", "registry", "run")
-} | {"align.collect._bench"}
+} | {"align.collect._bench", "align.benchmarks._material", "align.benchmarks._measured"}
 """What every room may use: the nouns, the settings, the errors."""
 
 ROOMS = ("align/types.py", "align/protocols.py", "align/losses/", "align/reward_losses/")
 ROOMS += tuple(f"align/evaluation/{name}.py" for name in ("statistics", "best_of_n", "displacement"))
 ROOMS += tuple(f"align/evaluation/{name}.py" for name in ("paired", "seeds", "ranking", "length_control"))
-ROOMS += ("align/evaluation/calibration.py", "align/evaluation/overoptimisation.py")
+ROOMS += tuple(
+    f"align/evaluation/{name}.py" for name in ("calibration", "overoptimisation", "combined", "ratios")
+)
 ROOMS += ("align/agreement/", "align/alarms/", "align/models/logprobs.py", "align/models/batch.py")
 ROOMS += tuple(f"align/ppo/{name}.py" for name in ("shaping", "advantages", "objective"))
 ROOMS += tuple(f"align/packing/{name}.py" for name in ("layout", "mask", "segments", "cuda", "head", "work"))

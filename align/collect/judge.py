@@ -64,8 +64,8 @@ class Judge:
     def __post_init__(self) -> None:
         if (self.server is None) == (self.path is None):
             raise ConfigError(
-                "a judge is behind a server or here: give either collect.server.url=ADDRESS "
-                "collect.server.model=NAME, or collect.path=RUN"
+                "a judge is behind a server or here: give either server.url=ADDRESS "
+                "server.model=NAME, or path=MODEL"
             )
         if self.verdict == "letter" and self.path is None:
             raise ConfigError("verdict=letter looks at log-probabilities, which no server gives: give a path")

@@ -115,8 +115,9 @@ def baseline_of(groups: Sequence[Group], asked: str | None) -> Group:
 
 
 def rank_of(metric: str) -> int:
-    """Its place among metrics: win rates, gains, drift, accuracy, rewards, losses, lengths, then the rest."""
-    order = ("_win_rate", "_gain", "/kl", "/accuracy", "_reward", "/nll", "/length")
+    """Its place among metrics: win rates, scores, gains, drift, accuracy, rewards, losses, then the rest."""
+    first = ("_win_rate", "/win_rate", "/score", "refusal", "/perplexity")
+    order = (*first, "_gain", "/kl", "/accuracy", "_reward", "/nll", "/length")
     return next((place for place, end in enumerate(order) if metric.endswith(end)), len(order))
 
 

@@ -58,7 +58,7 @@ def field_of(groups: Sequence[Group]) -> Field | str:
     runs = [run for group in groups for run in group.runs]
     if not all((run.directory / "samples.jsonl").is_file() for run in runs):
         return "not every run left samples.jsonl"
-    rows = {run.directory: read_samples(run.directory / "samples.jsonl") for run in runs}
+    rows = {run.directory: _of_one(read_samples(run.directory / "samples.jsonl")) for run in runs}
     asked = {tuple(json.dumps(row["prompt"], sort_keys=True) for row in found) for found in rows.values()}
     if len(asked) != 1:
         return "the runs' samples answer different prompts"
@@ -83,6 +83,11 @@ def field_of(groups: Sequence[Group]) -> Field | str:
     if reference is not None:
         contestants.append(reference)
     return Field(reward, asked.pop(), tuple(contestants))
+
+
+def _of_one(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of the first benchmark that wrote replies: others of the run have other prompts and scores."""
+    return [row for row in rows if row.get("benchmark") == rows[0].get("benchmark")]
 
 
 def wins_of(contestants: Sequence[Contestant]) -> Array:

@@ -29,13 +29,15 @@ def compare(prompts: Sequence[Prompt], policy: Answers, reference: Answers, rewa
 
     * ``<label>/<reward>_reward`` of each: mean score.
     * ``<policy>/<reward>_gain``: mean score difference, prompt by prompt.
-    * ``<policy>/<reward>_win_rate``: share of prompts on which the policy's reply scores higher, ties half.
+    * ``<policy>/<reward>_win_rate``: share of prompts on which the policy's reply scores higher, ties half;
+      prompts with an empty reply of either are left out, and counted in ``<label>/empty``.
     * ``<policy>/longer_rate``: share on which its reply is longer in tokens, ties half: the control beside
       the win rate, since many judges are won by length.
-    * ``<label>/length`` (tokens), ``<label>/ended`` (share that ended by themselves) and
-      ``<label>/distinct_2`` of each.
+    * ``<label>/length`` (tokens), ``<label>/ended`` (share that ended by themselves), ``<label>/empty``
+      (share of blank replies) and ``<label>/distinct_2`` of each.
 
-    The first four are left out where neither has scores. Intervals treat each distinct prompt as one unit.
+    The first four are left out where neither has scores, and the win rate where no prompt has two replies.
+    Intervals treat each distinct prompt as one unit.
 
     Raises:
         DataError: labels alike, numbers of replies or scores that differ, scores of one side only.
@@ -50,7 +52,7 @@ def compare(prompts: Sequence[Prompt], policy: Answers, reference: Answers, rewa
             mean(f"{reference.label}/{reward}_reward", theirs, by_prompt),
             mean(f"{policy.label}/{reward}_reward", ours, by_prompt),
             paired_difference(f"{policy.label}/{reward}_gain", ours, theirs, by_prompt),
-            paired_win_rate(f"{policy.label}/{reward}_win_rate", ours, theirs, by_prompt),
+            *_win_rate(f"{policy.label}/{reward}_win_rate", prompts, policy, reference),
         ]
     results.append(
         paired_win_rate(f"{policy.label}/longer_rate", _lengths(policy), _lengths(reference), by_prompt)
@@ -58,12 +60,32 @@ def compare(prompts: Sequence[Prompt], policy: Answers, reference: Answers, rewa
     return results + describe(prompts, reference) + describe(prompts, policy)
 
 
+def _win_rate(metric: str, prompts: Sequence[Prompt], policy: Answers, reference: Answers) -> list[Result]:
+    """Over the prompts to which both replied; nothing where there is none."""
+    assert policy.scores is not None, "unscored answers"
+    assert reference.scores is not None, "unscored answers"
+    columns = zip(prompts, policy.replies, reference.replies, policy.scores, reference.scores, strict=True)
+    kept = [
+        (prompt, ours, theirs)
+        for prompt, one, other, ours, theirs in columns
+        if one.text.strip() and other.text.strip()
+    ]
+    if not kept:
+        return []
+    asked, ours, theirs = (list(column) for column in zip(*kept, strict=True))
+    by_prompt = None if len(set(asked)) == len(asked) else asked
+    return [paired_win_rate(metric, ours, theirs, by_prompt)]
+
+
 def describe(prompts: Sequence[Prompt], answers: Answers) -> list[Result]:
-    """What needs no second policy: ``<label>/length``, ``<label>/ended`` and ``<label>/distinct_2``."""
+    """What needs no second policy: ``<label>/length``, ``ended``, ``empty`` and ``distinct_2``."""
     by_prompt = None if len(set(prompts)) == len(prompts) else list(prompts)
     return [
         mean(f"{answers.label}/length", _lengths(answers), by_prompt),
         proportion(f"{answers.label}/ended", [reply.ended for reply in answers.replies], by_prompt),
+        proportion(
+            f"{answers.label}/empty", [not reply.text.strip() for reply in answers.replies], by_prompt
+        ),
         distinct(f"{answers.label}/distinct_2", [reply.token_ids for reply in answers.replies], size=2),
     ]
 

@@ -96,15 +96,24 @@ def logps_of(
     room, temperature = policy.max_length - sampling.max_new_tokens, sampling.temperature or 1.0
     found = []
     for one in (policy, reference):
-        prompt_ids = prompt_tokens(one, prompts, room)
-        groups = [ReplyGroup(prompt, (reply,)) for prompt, reply in zip(prompt_ids, ids, strict=True)]
-        found.append(_sums(one, groups, temperature, batch_size))
+        texts = list(zip(prompt_tokens(one, prompts, room), ids, strict=True))
+        found.append(text_logps(one, texts, temperature=temperature, batch_size=batch_size))
     return found[0], found[1]
 
 
-def _sums(policy: Policy, groups: Sequence[ReplyGroup], temperature: float, batch_size: int) -> list[float]:
-    """Log-probabilities of each group's one reply; the ranks share the batches."""
+def text_logps(
+    policy: Policy,
+    texts: Sequence[tuple[TokenIds, TokenIds]],
+    *,
+    temperature: float = 1.0,
+    batch_size: int = 32,
+) -> list[float]:
+    """Summed log-probability (B,) of each reply's tokens after its prompt's, in nats.
+
+    The ranks share the batches, and each gets all.
+    """
     forward = open_forward(policy.model, policy.pad_id, say=say)
+    groups = [ReplyGroup(prompt, (reply,)) for prompt, reply in texts]
 
     def look(start: int) -> list[float]:
         logps = forward.logps(groups[start : start + batch_size], temperature)

@@ -115,7 +115,11 @@ def mean_interval(
     exponential ones they cover 93 % where this covers 94. Needs two clusters (or values) at least;
     equal values give an interval of no width.
     """
-    found = studentised(values, clusters, seed, resamples)
+    return bootstrap_t(studentised(values, clusters, seed, resamples), confidence)
+
+
+def bootstrap_t(found: Studentised, confidence: float = CONFIDENCE) -> Interval:
+    """The interval that resamples of t make: m - t se, which holds m."""
     if found.error == 0:
         return Interval(found.value, found.value)
     tail = (1 - confidence) / 2
@@ -142,12 +146,24 @@ def studentised(
         DataError: fewer than two independent values.
     """
     checked = finite(values, "mean_interval")
-    sums, counts = _grouped(checked, clusters)
+    return studentised_sums(*_grouped(checked, clusters), float(np.abs(checked).max()), seed, resamples)
+
+
+def studentised_sums(
+    sums: Array, counts: Array, largest: float, seed: int = 0, resamples: int = RESAMPLES
+) -> Studentised:
+    """The same of a ratio of sums: one of each a unit, in an order that follows from them alone.
+
+    A standard error of 1e-14 times ``largest`` is rounding, and taken for none.
+
+    Raises:
+        DataError: fewer than two units.
+    """
     if len(sums) < 2:
         raise DataError(f"mean_interval: takes two independent values or more, got {len(sums)}")
     value = math.fsum(sums) / math.fsum(counts)
     error = _ratio_error(sums, counts)
-    if error <= 1e-14 * float(np.abs(checked).max()):
+    if error <= 1e-14 * largest:
         return Studentised(value, 0.0, np.empty(0))
     shifts, errors = _resampled(sums - value * counts, counts, resamples, np.random.default_rng(seed))
     # a resample that missed every rare value has no spread; at face value its t would be infinite

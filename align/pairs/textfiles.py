@@ -218,9 +218,11 @@ def _start(name: str, begun: int, raw: bytes | bytearray) -> Location:
 
 
 def _header(cells: list[str], location: Location) -> list[str]:
+    """The columns' names; the first may have none, as pandas writes the numbers of its rows."""
     twice = sorted({cell for cell in cells if cells.count(cell) > 1})
-    if not any(cells) or "" in cells or twice:
-        what = f"names {', '.join(twice)} twice" if twice else "has a column without a name"
+    nameless = not any(cells) or "" in cells[1:]
+    if nameless or twice:
+        what = "has a column without a name" if nameless else f"names {', '.join(twice)} twice"
         raise DataError(f"{location}: the header of the table {what}: {','.join(cells)[:200]!r}")
     return cells
 

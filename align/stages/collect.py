@@ -16,7 +16,7 @@ from align.settings import CollectionSettings, DatasetSettings, ModelSettings, S
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from align.collect._bench import Bench, Collected, Truth, Writer
+    from align.collect._bench import Bench, Collected, Truth
     from align.run import Run
 
 __all__ = ["Collect"]
@@ -139,19 +139,10 @@ class Collect:
 
     def _bench(self, run: Run, closing: ExitStack) -> Bench:
         from align.collect._bench import Bench
-        from align.collect._writers import LocalWriter, ServedWriter, kept_replies
-        from align.generation.server import open_server
-        from align.stages._common import judge_of, open_reward, open_to_sample
+        from align.stages._common import judge_of, open_reward
+        from align.stages._writers import writer_opener
 
-        def open_writer(role: str, place: ModelSettings | ServerSettings) -> Writer:
-            if isinstance(place, ServerSettings):
-                run.note(servers={**run.record.get("servers", {}), role: f"{place.url} {place.model}"})
-                server = closing.enter_context(open_server(place))
-                return ServedWriter(server, self.sampling, kept_replies(run.cache, place))
-            policy = open_to_sample(run, role, place)
-            hashed = run.inputs()[role].get("sha256")
-            return LocalWriter(policy, str(place.path), self.sampling, hashed and hashed[:16])
-
+        open_writer = writer_opener(run, self.sampling, closing)
         place = self.model or self.server
         return Bench(
             seed=run.seed,

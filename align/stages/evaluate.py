@@ -1,12 +1,14 @@
-"""Evaluation: a policy against its reference on unseen prompts, by the known truth and by a reward model."""
+"""Evaluation: what was asked for by ``benchmark=``, of a policy, a reward model or a file of judgements."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from align.errors import ConfigError
-from align.protocols import RewardModel
+from align.protocols import Benchmark, Part, RewardModel
 from align.settings import (
     DatasetSettings,
     EvaluationSettings,
@@ -16,68 +18,88 @@ from align.settings import (
 )
 
 if TYPE_CHECKING:
+    from align.benchmarks._measured import Measured
     from align.run import Run
 
 __all__ = ["Evaluate"]
 
+_TYPED: dict[Part, str] = {
+    "model": "model.path=RUN",
+    "reference": "reference.path=RUN",
+    "dataset": "dataset=NAME",
+    "reward": "reward=NAME",
+    "sampling": "sampling=default",
+}
+"""How each part is given."""
+
 
 @dataclass(frozen=True)
 class Evaluate:
-    """``stage=evaluate``: rewards, win rate and drift with 95 % intervals, and samples side by side."""
+    """``stage=evaluate``: each benchmark's results with 95 % intervals, and the replies that they rest on."""
 
     many_ranks: ClassVar[bool] = True
-    model: ModelSettings
-    reference: ReferenceSettings
-    dataset: DatasetSettings
+    benchmark: Mapping[str, Benchmark]
+    """What to measure; a benchmark's key is what its metrics are named by."""
+    model: ModelSettings | None = None
+    reference: ReferenceSettings | None = None
+    dataset: DatasetSettings | None = None
     reward: RewardModel | None = None
-    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    sampling: SamplingSettings | None = None
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
 
     def __post_init__(self) -> None:
-        if self.sampling.max_new_tokens >= self.model.max_length:
+        if not self.benchmark:
+            raise ConfigError("nothing to measure: give benchmark=NAME")
+        names = ", ".join(self.benchmark)
+        for part in get_args(Part):
+            there = getattr(self, part) is not None
+            needing = [name for name, one in self.benchmark.items() if part in one.needs]
+            used = needing or any(part in one.takes for one in self.benchmark.values())
+            if needing and not there:
+                raise ConfigError(f"benchmark={needing[0]} needs a {part}: give {_TYPED[part]}")
+            if there and not used:
+                raise ConfigError(f"benchmark={names} does not use a {part}: leave out {part}")
+        if self.model and self.sampling and self.sampling.max_new_tokens >= self.model.max_length:
             raise ConfigError(
                 f"sampling.max_new_tokens={self.sampling.max_new_tokens} leaves no room for a prompt in "
                 f"model.max_length={self.model.max_length}: lower the one or raise the other"
             )
 
     def execute(self, run: Run) -> None:
-        """Writes results.json and samples.jsonl, and prints them.
+        """Writes results.json, samples.jsonl (replies) and items.jsonl (what else was measured one by one).
 
-        Each metric is named by the stage that made the policy (``dpo/gold_win_rate``); ``gold`` is the
-        dataset's known truth, ``proxy`` the reward that was asked for.
+        Each metric is named by its benchmark (``perplexity/bits_per_byte``); those of ``win_rate`` by the
+        stage that made the policy (``dpo/gold_win_rate``).
         """
-        from align.evaluation.compare import compare, sample_rows
-        from align.evaluation.drift import drift
-        from align.evaluation.policies import answers, labels_of, logps_of, rewards, scored
-        from align.pairs.prompts import read_prompts
+        from align.benchmarks._material import Material
         from align.report.console import say
         from align.report.files import write_samples
         from align.report.terminal import print_summary
         from align.run import flat
-        from align.stages._common import open_reward, open_to_sample
 
-        policy = open_to_sample(run, "model", self.model)
-        other = ModelSettings(path=self.reference.path, max_length=self.model.max_length)
-        reference = open_to_sample(run, "reference", other)
-        judges = rewards(self.dataset.source, self.reward)
-        scorers = {name: open_reward(run, reward) for name, reward in judges.items()}
-        unseen = read_prompts(self.dataset, "test", run.directory, self.evaluation.prompts)
-        run.note_input("data", getattr(self.dataset.source, "path", None), unseen.fingerprint)
-        say(f"{len(unseen.prompts)} unseen prompts, answered by both policies")
-        labels = labels_of(self.model.path, self.reference.path)
-        ours = answers(labels[0], policy, unseen.prompts, self.sampling, run.seed)
-        theirs = answers(labels[1], reference, unseen.prompts, self.sampling, run.seed)
-
-        logps = logps_of(policy, reference, unseen.prompts, ours.replies, self.sampling)
-        results = drift(ours.label, *logps)
-        rows: list[dict[str, Any]] = []
-        for name, scorer in scorers.items() or (("none", None),):
-            mine, others = (scored(one, unseen.prompts, scorer) for one in (ours, theirs))
-            results += [one for one in compare(unseen.prompts, mine, others, name) if one not in results]
-            rows = rows or sample_rows(unseen.prompts, (others, mine), name)
-        write_samples(run.directory / "samples.jsonl", rows)
-        run.tracker.table("samples", [flat(row) for row in rows])
+        found: dict[str, Measured] = {}
+        with ExitStack() as closing:
+            given = Material(run, self, closing)
+            for label, benchmark in self.benchmark.items():
+                if len(self.benchmark) > 1:
+                    say(f"benchmark {label}")
+                found[label] = benchmark.measure(label, given)
+        places = {"results": run.directory / "results.json"}
+        samples = _rows({label: one.samples for label, one in found.items()})
+        if samples:
+            places["samples"] = run.directory / "samples.jsonl"
+            write_samples(places["samples"], samples)
+            run.tracker.table("samples", [flat(row) for row in samples])
+        items = _rows({label: one.items for label, one in found.items()})
+        if items:
+            places["items"] = run.directory / "items.jsonl"
+            write_samples(places["items"], items)
+        results = [result for one in found.values() for result in one.results]
         run.write_results(results)
         if not run.is_step:
-            places = {"results": run.directory / "results.json", "samples": run.directory / "samples.jsonl"}
-            print_summary(results, rows, places, shown=self.evaluation.shown)
+            print_summary(results, samples, places, shown=self.evaluation.shown)
+
+
+def _rows(by_label: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of all benchmarks, each with its benchmark's name."""
+    return [{"benchmark": label, **row} for label, rows in by_label.items() for row in rows]

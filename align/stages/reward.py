@@ -43,14 +43,16 @@ class Reward:
     def execute(self, run: Run) -> None:
         """Writes ``model/`` (a sequence classifier) and ``reward/accuracy`` to results.json.
 
-        Where its scores of validation and test pairs lie is written to ``model/scores.json``.
+        Where its scores of validation and test pairs lie is written to ``model/scores.json``, and the scores
+        of each test pair to ``pairs.jsonl``.
         """
         from align.distributed.world import led
+        from align.evaluation.pair_scores import write_pair_scores
         from align.models.scalar import save_scalar
         from align.models.unseen import write_unseen
         from align.report.figures import reward_figure
         from align.stages._common import accuracy_of, fit, open_scalar, pair_scores, prepare_data, ready
-        from align.stages._truth import bayes_accuracy
+        from align.stages._truth import bayes_accuracy, pair_lines
         from align.training.objectives import Scoring
 
         scalar = open_scalar(run, self.model, self.adapter, self.dataset)
@@ -69,6 +71,9 @@ class Reward:
         unseen = [*chosen, *rejected, *itertools.chain(*scores(data.validation))]
         led(lambda: write_unseen(run.directory / "model", unseen))
         run.offer_model()
+        if len(data.test):
+            lines = pair_lines(self.dataset.source, data.test, chosen, rejected)
+            led(lambda: write_pair_scores(run.directory, lines))
         measured = accuracy_of("reward", (chosen, rejected), data.test)
         truth = bayes_accuracy(self.dataset.source, data.test)
         run.write_results([*measured, *truth, *alarms])

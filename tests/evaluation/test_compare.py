@@ -43,13 +43,31 @@ def test_every_number() -> None:
             "dpo/longer_rate": 0.5,
             "sft/length": 2.0,
             "sft/ended": 2 / 3,
+            "sft/empty": 0.0,
             "sft/distinct_2": 2 / 3,  # (1,2) (1,2) (2,3): two of three
             "dpo/length": 7 / 3,
             "dpo/ended": 1.0,
+            "dpo/empty": 0.0,
             "dpo/distinct_2": 3 / 4,  # (1,2) (2,1) (1,2) (5,6)
         }
     )
     assert {result.n for result in results.values()} == {3}
+
+
+def test_an_empty_reply_is_counted_and_neither_a_win_nor_a_loss() -> None:
+    """The first of three is blank: left are a loss and a tie, and all three scores count in the gain."""
+    blank = dataclasses.replace(DPO, replies=[SampledReply(" \n", (9,), True), *DPO.replies[1:]])
+    results = _by_name(compare(PROMPTS, blank, SFT, reward="gold"))
+    assert (results["dpo/gold_win_rate"].value, results["dpo/gold_win_rate"].n) == (0.25, 2)
+    assert results["dpo/empty"].value == pytest.approx(1 / 3)
+    assert results["dpo/gold_gain"].n == 3
+
+
+def test_without_two_replies_to_any_prompt_there_is_no_win_rate() -> None:
+    none = dataclasses.replace(SFT, replies=[SampledReply("", (), True)] * 3)
+    results = _by_name(compare(PROMPTS, DPO, none, reward="gold"))
+    assert "dpo/gold_win_rate" not in results
+    assert results["sft/empty"].value == 1.0
 
 
 def test_the_reward_names_the_metrics() -> None:
@@ -60,7 +78,7 @@ def test_without_scores_the_rest_still_comes() -> None:
     unscored = [dataclasses.replace(one, scores=None) for one in (DPO, SFT)]
     names = set(_by_name(compare(PROMPTS, *unscored, reward="gold")))
     assert names == {
-        f"{label}/{name}" for label in ("sft", "dpo") for name in ("length", "ended", "distinct_2")
+        f"{label}/{name}" for label in ("sft", "dpo") for name in ("length", "ended", "empty", "distinct_2")
     } | {"dpo/longer_rate"}
 
 

@@ -131,6 +131,7 @@ def test_parquet_rows_that_are_not_utf8_are_named(tmp_path):
         ("a.txt", b"text", r"a\.txt is of no kind that is read: it should end with \.jsonl"),
         ("a.csv", b"chosen,chosen\n1,2\n", "the header of the table names chosen twice"),
         ("a.csv", b"chosen,\n1,2\n", "has a column without a name"),
+        ("a.csv", b",chosen,\n0,1,2\n", "has a column without a name"),
     ],
 )
 def test_a_file_that_cannot_be_read_at_all_is_one_line(name, data, message, tmp_path):
