@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from align.comparison.curves import Band, curves_over_drift, series_of, training_curves
 from align.comparison.differences import Difference, differences, found_of
 from align.comparison.found import Found
 from align.comparison.frontier import Frontier, frontiers
 from align.comparison.groups import Cell, Group, baseline_of, cells, grouped, rank_of
+from align.comparison.lineage import Lineage, lineage_of
 from align.comparison.replies import Tournament, controlled, field_of, tournament
+from align.comparison.reward_models import Judged, reward_models
+from align.comparison.warned import Alarms, alarms_of
 from align.settings import CompareSettings
 from align.types import Result
 
@@ -32,6 +36,16 @@ class Comparison:
     tournament: Tournament | None
     controlled: Mapping[str, Result | str]
     frontiers: tuple[Frontier, ...]
+    curves: Mapping[str, Sequence[Band]]
+    """Metric -> training curves over steps, a band a group."""
+    drifts: Mapping[str, Sequence[Band]]
+    """The same over the KL of each step."""
+    alarms: Alarms
+    models: tuple[Judged, ...]
+    """Reward models on unseen pairs."""
+    no_models: Mapping[str, str]
+    """Reward models of which nothing can be drawn -> why."""
+    lineage: Lineage
 
     def shown(self) -> list[str]:
         """Metrics that stand first: what sets policies against a reference, accuracies, then the rest."""
@@ -77,6 +91,12 @@ class Comparison:
                 name: one if isinstance(one, str) else asdict(one) for name, one in self.controlled.items()
             },
             "frontiers": [asdict(one) for one in self.frontiers],
+            "alarms": asdict(self.alarms),
+            "reward_models": [asdict(one) for one in self.models],
+            "lineage": {
+                "nodes": [asdict(one) for one in self.lineage.nodes.values()],
+                "edges": [asdict(one) for one in self.lineage.edges],
+            },
         }
 
 
@@ -90,6 +110,8 @@ def compared(runs: Sequence[Found], left_out: Mapping[str, str], settings: Compa
     baseline = baseline_of(groups, settings.baseline)
     field = field_of(groups)
     paired = not isinstance(field, str) and len(field.contestants) > 1
+    series = series_of(groups)
+    models, no_models = reward_models(groups)
     return Comparison(
         stage=runs[0].stage,
         groups=tuple(groups),
@@ -103,4 +125,10 @@ def compared(runs: Sequence[Found], left_out: Mapping[str, str], settings: Compa
         tournament=None if isinstance(field, str) or not paired else tournament(field),
         controlled={} if isinstance(field, str) else controlled(field),
         frontiers=tuple(frontiers(groups)),
+        curves=training_curves(series),
+        drifts=curves_over_drift(series),
+        alarms=alarms_of(groups, series),
+        models=tuple(models),
+        no_models=no_models,
+        lineage=lineage_of(groups),
     )

@@ -107,7 +107,8 @@ def read_metrics(path: Path, most: int | None = None) -> list[dict[str, Any]]:
 
     Lines of one step are merged and the later value wins (a resumed run repeats steps). A last line
     without its newline is one that is still being written, or that a kill cut: it is left out. ``most`` reads
-    about as many, evenly spaced up to the last, and all that have a validation value, of which there are few.
+    as many at most, evenly spaced from the first; and the last one, and all that have a validation value or
+    raised an alarm, of which there are few.
 
     Raises:
         DataError: there is no such file, or a line is not a JSON object with a ``step``.
@@ -115,8 +116,9 @@ def read_metrics(path: Path, most: int | None = None) -> list[dict[str, Any]]:
     steps: dict[int, dict[str, Any]] = {}
     lines = _numbered(path)
     if most is not None and len(lines) > most:
-        every, last = math.ceil(len(lines) / most), len(lines) - 1
-        lines = [one for at, one in enumerate(lines) if (last - at) % every == 0 or '"validation"' in one[1]]
+        # a power of two, counted from the first: runs of different lengths share the lines of the coarser one
+        every, last = 2 ** math.ceil(math.log2(len(lines) / most)), len(lines) - 1
+        lines = [one for at, one in enumerate(lines) if at % every == 0 or at == last or _is_rare(one[1])]
     for number, line in lines:
         if not line.endswith("\n"):
             continue
@@ -128,6 +130,11 @@ def read_metrics(path: Path, most: int | None = None) -> list[dict[str, Any]]:
             )
         steps[step] = steps.get(step, {}) | row
     return [steps[step] for step in sorted(steps)]
+
+
+def _is_rare(line: str) -> bool:
+    # every line of a watched run has one key of alarms: how many there were so far
+    return '"validation"' in line or line.count('"alarms/') > 1
 
 
 def _result(path: Path, number: int, entry: Any) -> Result:

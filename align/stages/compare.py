@@ -24,8 +24,9 @@ class Compare:
     def execute(self, run: Run) -> None:
         """Writes comparison.html, compare.json, results.json, the tables as CSV and the figures."""
         from align.comparison.found import read_runs, run_directories
+        from align.comparison.told import print_comparison
         from align.comparison.whole import compared
-        from align.comparison.written import print_comparison, write
+        from align.comparison.written import write
         from align.report.console import say
 
         directories = [
