@@ -354,6 +354,16 @@ class ListingSettings:
 
 
 @dataclass(frozen=True)
+class ChatSettings:
+    """How ``stage=chat`` talks."""
+
+    system: str | None = None
+    """What the models are told before the conversation; none tells them nothing."""
+    transcript: str = "chat.jsonl"
+    """File in the run's directory that each exchange is written to."""
+
+
+@dataclass(frozen=True)
 class ShowSettings:
     """What ``stage=show`` prints."""
 
