@@ -338,6 +338,8 @@ class CompareSettings:
 
     baseline: str | None = None
     """Group (``loss.beta=0.1``) or run directory that the others are held against; none takes the first."""
+    stage: str | None = None
+    """Compares the runs of this stage and leaves the others out; none refuses runs of several stages."""
     most_pairs: PositiveInt = 100
     """Pairs of policies that are tested against each other; where there are more, each only against the
     baseline: every further test costs the others power."""

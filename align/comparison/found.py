@@ -14,7 +14,7 @@ from align.report.names import measure, reference_of, subject
 from align.run import flat, read_record
 from align.types import Result
 
-NOT_PART_OF_THE_WORK = frozenset({"run", "resume", "tracking", "alarms"})
+NOT_PART_OF_THE_WORK = frozenset({"run", "resume", "tracking", "alarms", "launch", "deepspeed"})
 """Sections of a config that change no number."""
 
 WITHIN = " > "
@@ -63,8 +63,10 @@ def run_directories(words: Iterable[str]) -> list[Path]:
     return list(found)
 
 
-def read_runs(directories: Sequence[Path]) -> tuple[list[Found], dict[str, str]]:
+def read_runs(directories: Sequence[Path], stage: str | None = None) -> tuple[list[Found], dict[str, str]]:
     """The finished runs with results, and why each of the others is left out (directory -> reason).
+
+    ``stage`` leaves out the runs of others.
 
     Raises:
         DataError: none is left, runs of several stages, or runs whose evaluation data differ.
@@ -75,6 +77,8 @@ def read_runs(directories: Sequence[Path]) -> tuple[list[Found], dict[str, str]]
         record = read_record(directory) or {}
         if record.get("state") != "completed":
             left_out[str(directory)] = f"its state is {record.get('state', 'unknown')}"
+        elif stage is not None and record.get("stage") != stage:
+            left_out[str(directory)] = f"it is a run of stage={record.get('stage')}"
         elif not (directory / "results.json").is_file():
             left_out[str(directory)] = f"stage={record.get('stage')} left no results.json"
         else:
@@ -86,7 +90,8 @@ def read_runs(directories: Sequence[Path]) -> tuple[list[Found], dict[str, str]]
         runs,
         "stages",
         {run.name: f"stage={run.stage}" for run in runs},
-        "Numbers of different stages do not answer one question: give the runs of one line.",
+        "Numbers of different stages do not answer one question: give the runs of one line, or "
+        f"compare.stage={runs[0].stage}.",
     )
     if len({run.data for run in runs}) > 1:
         _refuse_several(

@@ -18,7 +18,8 @@ class Compare:
     """``stage=compare``: one page, tables and figures of finished runs; nothing is run again."""
 
     runs: tuple[str, ...]
-    """Run directories, patterns (``'sweep/*'``), or folders that hold them (a sweep's ``run.dir``)."""
+    """Run directories, patterns (``'sweep/*'``), folders that hold them (a sweep's ``run.dir``), or projects
+    of Weights & Biases (``wandb:ENTITY/PROJECT``, ``wandb:ENTITY/PROJECT/GROUP``)."""
     compare: CompareSettings = field(default_factory=CompareSettings)
 
     def execute(self, run: Run) -> None:
@@ -28,11 +29,13 @@ class Compare:
         from align.comparison.whole import compared
         from align.comparison.written import write
         from align.report.console import say
+        from align.tracking.wandb_runs import PREFIX, fetched
 
-        directories = [
-            place for place in run_directories(self.runs) if place.resolve() != run.directory.resolve()
-        ]
-        found, left_out = read_runs(directories)
+        from_wandb = [word for word in self.runs if word.startswith(PREFIX)]
+        mirrored = [place for word in from_wandb for place in fetched(word, run.directory / "mirrored")]
+        on_disk = run_directories([word for word in self.runs if word not in from_wandb])
+        directories = [place for place in on_disk if place.resolve() != run.directory.resolve()]
+        found, left_out = read_runs([*directories, *mirrored], self.compare.stage)
         comparison = compared(found, left_out, self.compare)
         for left, reason in comparison.left_out.items():
             say(f"left out {left}: {reason}")
