@@ -95,6 +95,9 @@ def panels(drawn: Mapping[str, Draws], wide: float = 3.4, high: float = 2.7, col
             draw(ax)
             ax.set_title(title, loc="left", fontsize=9)
             ax.spines[["top", "right"]].set_visible(False)
+        # laid out once: it is what takes longest, and each of three formats would do it anew
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     return figure
 
 

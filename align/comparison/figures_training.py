@@ -24,7 +24,7 @@ def curves_figure(curves: Mapping[str, Sequence[Band]]) -> Drawn:
                 mean, colour = np.array(band.mean), colours[band.label]
                 alone = "o" if len(band.steps) == 1 else None  # a line of one point is not seen
                 ax.plot(band.steps, mean, marker=alone, color=colour, linewidth=1.3, label=band.label)
-                if band.spread is not None:
+                if band.spread is not None and len(colours) <= MOST_NAMED:
                     low, high = mean - band.spread, mean + np.array(band.spread)
                     ax.fill_between(band.steps, low, high, color=colour, alpha=0.2, linewidth=0)
             ax.set_xlabel("optimiser step")
@@ -40,6 +40,10 @@ def curves_figure(curves: Mapping[str, Sequence[Band]]) -> Drawn:
         for place, (step, mean) in enumerate(zip(band.steps, band.mean, strict=True))
     ]
     caption = "Mean over seeds, with one standard deviation between seeds shaded where there are several."
+    if len(colours) > MOST_NAMED:
+        caption = (
+            f"Mean over seeds of {len(colours)} groups; the CSV has their names and standard deviations."
+        )
     columns = ("metric", "group", "step", "mean", "seed_sd")
     return Drawn("curves", "training", "Over optimiser steps", caption, figure, columns, rows)
 
@@ -52,8 +56,9 @@ def drift_figure(curves: Mapping[str, Sequence[Band]]) -> Drawn:
         def on(ax: Any) -> None:
             for band in bands:
                 colour = colours[band.label]
-                ax.plot(band.drift, band.mean, color=colour, linewidth=0.9, alpha=0.6)
-                ax.scatter(band.drift, band.mean, s=5, color=colour, alpha=0.8, linewidth=0, label=band.label)
+                ax.plot(band.drift, band.mean, color=colour, linewidth=0.9, alpha=0.6, label=band.label)
+                if len(colours) <= MOST_NAMED:
+                    ax.scatter(band.drift, band.mean, s=5, color=colour, alpha=0.8, linewidth=0)
                 ax.plot(band.drift[-1:], band.mean[-1:], "o", color=colour, markersize=5)  # type: ignore[index]
             ax.set_xlabel("KL to the reference (nats a reply)")
             _named(ax, name, curves, colours)

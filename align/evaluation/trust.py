@@ -18,7 +18,9 @@ from align.evaluation.statistics import Clusters, mean, normal
 from align.types import Result
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from collections.abc import Hashable
+
+    from numpy.typing import ArrayLike, NDArray
 
 _DRAWS = 2000
 
@@ -63,22 +65,24 @@ def error_by_chance(
 
     Outcomes are drawn as the margins (B,) claim (Bröcker and Smith 2007, "Increasing the reliability of
     reliability diagrams"), each bin's sum as the normal number of its mean and variance. Where pairs share
-    clusters the variance grows by the design effect of claims less outcomes (Kish 1965).
+    clusters the variances grow by the design effect of claims less outcomes within bins (Kish 1965).
     """
     said = claims(metric, margins, clusters)
     places = np.clip((said.chances * bins).astype(int), 0, bins - 1)
     size = len(places)
-    variances = np.bincount(places, said.chances * (1 - said.chances), bins) * _design_effect(said) / size**2
-    drawn = np.random.default_rng(seed).normal(size=(_DRAWS, bins)) * np.sqrt(variances)
+    variances = np.bincount(places, said.chances * (1 - said.chances), bins) / size**2
+    drawn = np.random.default_rng(seed).normal(size=(_DRAWS, bins))
+    drawn *= np.sqrt(variances * _design_effect(said, places))
     return float(np.quantile(np.abs(drawn).sum(1), 0.95))
 
 
-def _design_effect(said: Claims) -> float:
-    """Variance of the mean over clusters, over what it were if pairs stood alone; never below 1."""
+def _design_effect(said: Claims, places: NDArray[np.intp]) -> float:
+    """Variance of bins' sums over clusters, over what it were if pairs stood alone; never below 1."""
     residuals = said.chances - said.right
-    residuals = residuals - residuals.mean()
-    sums: dict[object, float] = {}
-    for key, one in zip(said.keys, residuals.tolist(), strict=True):
-        sums[key] = sums.get(key, 0.0) + one
+    counts = np.maximum(np.bincount(places), 1)
+    residuals = residuals - (np.bincount(places, residuals) / counts)[places]
+    sums: dict[tuple[Hashable, int], float] = {}
+    for key, place, one in zip(said.keys, places.tolist(), residuals.tolist(), strict=True):
+        sums[key, place] = sums.get((key, place), 0.0) + one
     alone = float((residuals**2).sum())
     return max(1.0, math.fsum(one * one for one in sums.values()) / alone) if alone else 1.0

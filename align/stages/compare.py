@@ -39,8 +39,7 @@ class Compare:
         comparison = compared(found, left_out, self.compare)
         for left, reason in comparison.left_out.items():
             say(f"left out {left}: {reason}")
-        for one in found:
-            run.note_input(one.name, str(one.directory), one.data)
+        run.note_inputs({one.name: (str(one.directory), one.data) for one in found})
         places = write(comparison, run.directory)
         run.write_results(comparison.results())
         print_comparison(comparison)

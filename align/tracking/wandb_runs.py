@@ -1,7 +1,7 @@
 """Runs of a Weights & Biases project as run directories here, read through wandb's public API.
 
-What a run saved as files (run.json, results.json, samples.jsonl, metrics.jsonl) is taken as it is. The rest is
-put together from what the tracker mirrors: config, history, summary and the table of samples. Numbers of the
+What a run saved as files (run.json, results.json, samples.jsonl, metrics.jsonl) is taken as it is; the rest
+comes from what the tracker mirrors: config, history, summary and the table of samples. Numbers of the
 summary have no interval then. Written against wandb 0.31.
 """
 
