@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -102,5 +103,8 @@ def panels(drawn: Mapping[str, Draws], wide: float = 3.4, high: float = 2.7, col
 
 
 def colours_of(count: int) -> list[str]:
-    """As many colours, in turn where there are more than the palette has."""
-    return [COLOURS[place % len(COLOURS)] for place in range(count)]
+    """As many colours: of the palette, or in order from dark to light where there are more than it has."""
+    if count <= len(COLOURS):
+        return list(COLOURS[:count])
+    scale = matplotlib.colormaps["viridis"]
+    return [to_hex(scale(0.9 * place / (count - 1))) for place in range(count)]

@@ -12,6 +12,8 @@ from align.comparison.drawn import COLOURS, MOST_ROWS, MOST_WRITTEN, Drawn, Draw
 from align.comparison.groups import Cell
 from align.comparison.replies import Tournament
 
+MOST_BELOW = 16  # contestants whose numbers fit below the matrix
+
 
 def matrix_figure(found: Tournament, reward: str) -> Drawn:
     """Win rates of the row against the column, with the strengths beside them where there are any."""
@@ -28,7 +30,8 @@ def matrix_figure(found: Tournament, reward: str) -> Drawn:
         numbers = [str(place) for place in range(1, size + 1)]
         named = [f"{name}  {place}" for place, name in zip(numbers, found.names, strict=True)]
         shown = range(size) if size <= MOST_ROWS else range(0, size, size // MOST_ROWS + 1)
-        ax.set_xticks(list(shown), [numbers[place] for place in shown])
+        below = range(0, size, 1 + size // MOST_BELOW)  # numbers that do not run into each other
+        ax.set_xticks(list(below), [numbers[place] for place in below])
         ax.set_yticks(list(shown), [named[place] for place in shown])
 
     drawn: dict[str, Draws] = {"share of prompts that the row wins against the column": matrix}

@@ -52,7 +52,7 @@ def grouped(runs: Sequence[Found]) -> tuple[list[Group], dict[str, str]]:
     groups, telling = [], _telling(names, list(members))
     for found in members.values():
         settings = {short: found[0].settings.get(full) for full, short in names.items()}
-        label = ", ".join(f"{key}={_shown(value)}" for key, value in settings.items() if key in telling)
+        label = ", ".join(f"{key}={shown(value)}" for key, value in settings.items() if key in telling)
         groups.append(Group(label or found[0].stage, settings, tuple(found)))
     return sorted(groups, key=_order), left_out
 
@@ -134,7 +134,8 @@ def rank_of(metric: str) -> int:
     return next((place for place, end in enumerate(order) if metric.endswith(end)), len(order))
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """An option's value as it is typed; floats without the digits that their sums leave."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

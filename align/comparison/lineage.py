@@ -20,6 +20,7 @@ UNTOLD = frozenset({"tokenizer", "chat_template", "template"})
 MOST_NODES = 40
 """Beyond, runs of one stage are one box, whatever their settings."""
 _DEEPEST = 12
+_FILES = (".jsonl", ".json", ".parquet", ".csv")
 _MOST_RECORDS = 200_000  # read for who judged; more say the same
 
 
@@ -90,7 +91,7 @@ def _input(found: Lineage, role: str, entry: Mapping[str, Any], record: Mapping[
     path, origin = entry.get("path"), entry.get("run")
     place = Path(path) if path else None
     if origin and place is not None:
-        home = place if place.is_dir() else place.parent
+        home = _home(place)
         key = f"run {home}"
         known = key in found.nodes
         # the run's own file tells more than what was copied from it, where it is still there
@@ -105,6 +106,14 @@ def _input(found: Lineage, role: str, entry: Mapping[str, Any], record: Mapping[
     key = f"model {path}"
     found.nodes.setdefault(key, Node(key, "model", title, "from scratch" if place is None else str(path)))
     return key
+
+
+def _home(place: Path) -> Path:
+    """The run directory that an input lies in, also where it does no longer."""
+    for one in (place, place.parent):
+        if (one / "run.json").is_file():
+            return one
+    return place.parent if place.suffix in _FILES or place.name == "model" else place
 
 
 def _own(home: Path, entry: Mapping[str, Any]) -> dict[str, Any] | None:

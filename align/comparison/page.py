@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from align.comparison.drawn import MOST_ROWS, Drawn, svg_of
+from align.comparison.groups import shown
 from align.comparison.in_short import in_short, title_of, words_of
 from align.comparison.whole import Comparison
 from align.report.terminal import number
@@ -29,8 +30,8 @@ def page(found: Comparison, figures: Sequence[Drawn]) -> str:
     sections: dict[str, list[dict[str, Any]]] = {}
     for one in figures:
         # drawn here from escaped text: matplotlib writes it as XML
-        shown = {"title": one.title, "caption": one.caption, "name": one.name, "svg": Markup(svg_of(one))}
-        sections.setdefault(one.section, []).append(shown)
+        entry = {"title": one.title, "caption": one.caption, "name": one.name, "svg": Markup(svg_of(one))}
+        sections.setdefault(one.section, []).append(entry)
     return environment.get_template("page.html").render(
         title=title_of(found),
         sentences=in_short(found),
@@ -44,6 +45,7 @@ def page(found: Comparison, figures: Sequence[Drawn]) -> str:
         interval=interval,
         p_value=p_value,
         words_of=words_of,
+        shown=shown,
     )
 
 

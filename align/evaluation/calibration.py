@@ -144,9 +144,13 @@ def accuracy_by(
     found, numbers = finite(margins, metric), finite(by, metric)
     if len(found) != len(numbers):
         raise DataError(f"{metric}: {len(found)} margins, but {len(numbers)} numbers to bin by")
-    edges = np.unique(np.quantile(numbers, np.linspace(0, 1, bins + 1)))
-    if len(edges) == 1:
-        edges = np.array([edges[0], edges[0]])
+    alike = np.unique(numbers)
+    if len(alike) <= bins:
+        edges = np.append(
+            alike, alike[-1]
+        )  # a bin a value (shares of votes, say): quantiles would merge them
+    else:
+        edges = np.unique(np.quantile(numbers, np.linspace(0, 1, bins + 1)))
     return _binned(metric, numbers, (np.sign(found) + 1) / 2, clusters, edges)[0]
 
 
