@@ -1,4 +1,4 @@
-"""Every interval of the page covers in a moderate number of experiments; published tables keep their bounds."""
+"""Every interval of the page holds the truth often enough; the published tables keep their bounds."""
 
 from __future__ import annotations
 
