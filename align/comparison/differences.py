@@ -31,7 +31,8 @@ class Difference:
     detectable: float
     """Smallest difference that as many prompts, among as many tests, show four times of five."""
     mcnemar: float | None
-    """p (mid-p) of beating the reference on other prompts; of single runs only, whose prompts are units."""
+    """p (mid-p) of beating the reference on other prompts, or of being right on other pairs; of single runs
+    only, and only where no prompt recurs: these are units then."""
     seeds: SeedEffect | None
     """The difference over runs, where both have two seeds or more."""
     seeds_p_holm: float | None
@@ -68,7 +69,7 @@ def differences(field: Field, baseline: Group, most_pairs: int) -> list[Differen
 
 
 def _difference(ours: Contestant, theirs: Contestant, field: Field, level: float) -> Difference:
-    metric = f"{field.reward}_gain"
+    metric = "accuracy" if field.of_pairs else f"{field.reward}_gain"
     left, right = ours.means_P(), theirs.means_P()
     tested = paired_test(metric, left, right, field.prompts)
     return Difference(
@@ -79,7 +80,7 @@ def _difference(ours: Contestant, theirs: Contestant, field: Field, level: float
         p_holm=tested.p,
         win_rate=float(wins_of([ours, theirs])[:, 0, 1].mean()),
         detectable=detectable_difference(left, right, field.prompts, level),
-        mcnemar=_mcnemar(ours, theirs),
+        mcnemar=_mcnemar(ours, theirs) if len(set(field.prompts)) == len(field.prompts) else None,
         seeds=_over_seeds(metric, ours, theirs),
         seeds_p_holm=None,
         seeds_detectable=_seeds_could_show(ours, theirs, level),

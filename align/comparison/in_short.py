@@ -63,7 +63,7 @@ def _pairs(found: Comparison) -> Iterator[str]:
     names = f": {'; '.join(told)}{more}" if told else ""
     yield (
         f"Of {count} pair{'' if count == 1 else 's'} on the same prompts, {len(sure)} "
-        f"differ{'s' if len(sure) == 1 else ''} by {found.reward} reward over prompts and over seeds{names}."
+        f"differ{'s' if len(sure) == 1 else ''} by {found.by} over prompts and over seeds{names}."
     )
     if here:
         yield (

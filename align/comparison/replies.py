@@ -49,15 +49,22 @@ class Field:
     """All contestants, by one reward, on the same prompts."""
 
     reward: str
+    """Whose scores they are; ``accuracy`` where reward models are held against the labels of pairs."""
     prompts: tuple[str, ...]
     contestants: tuple[Contestant, ...]
+    of_pairs: bool = False
+    """Whether the contestants are reward models on pairs, not policies that replied."""
+
+    def by(self) -> str:
+        """What is compared, in words."""
+        return self.reward if self.of_pairs else f"{self.reward} reward"
 
 
 def field_of(groups: Sequence[Group]) -> Field | str:
     """The contestants, or why there are none: no samples, no scores in common."""
     runs = [run for group in groups for run in group.runs]
     if not all((run.directory / "samples.jsonl").is_file() for run in runs):
-        return "not every run left samples.jsonl"
+        return "not every run left samples.jsonl (stage=evaluate does)"
     rows = {run.directory: read_samples(run.directory / "samples.jsonl") for run in runs}
     asked = {tuple(json.dumps(row["prompt"], sort_keys=True) for row in found) for found in rows.values()}
     if len(asked) != 1:

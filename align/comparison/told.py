@@ -53,7 +53,7 @@ def _metrics(found: Comparison) -> Table:
 
 
 def _pairs(found: Comparison) -> Table:
-    table = _table(f"less, by {found.reward}", "difference", "p", "p seeds", "verdict")
+    table = _table(f"less, by {found.by}", "difference", "p", "p seeds", "verdict")
     for one in found.differences[:SHOWN_DIFFERENCES]:
         shown = (number(one.score.value), p_value(one.p_holm), p_value(one.seeds_p_holm))
         table.add_row(Text(f"{one.ours} - {one.theirs}"), *shown, Text(one.verdict))

@@ -12,6 +12,7 @@ from align.comparison.found import Found
 from align.comparison.frontier import Frontier, frontiers
 from align.comparison.groups import Cell, Group, baseline_of, cells, grouped, rank_of
 from align.comparison.lineage import Lineage, lineage_of
+from align.comparison.pairs_field import pairs_field
 from align.comparison.replies import Tournament, controlled, field_of, tournament
 from align.comparison.reward_models import Judged, reward_models
 from align.comparison.warned import Alarms, alarms_of
@@ -29,7 +30,9 @@ class Comparison:
     """Directory -> why it is not compared."""
     cells: Mapping[str, Mapping[str, Cell]]
     reward: str | None
-    """By which the replies were compared prompt by prompt."""
+    """By which the replies were compared prompt by prompt; ``accuracy`` where reward models were."""
+    by: str | None
+    """The same in words."""
     unpaired: str | None
     """Why nothing was compared prompt by prompt."""
     differences: tuple[Difference, ...]
@@ -108,7 +111,7 @@ def compared(runs: Sequence[Found], left_out: Mapping[str, str], settings: Compa
     """
     groups, twins = grouped(runs)
     baseline = baseline_of(groups, settings.baseline)
-    field = field_of(groups)
+    field = pairs_field(groups) if runs[0].stage == "reward" else field_of(groups)
     paired = not isinstance(field, str) and len(field.contestants) > 1
     series = series_of(groups)
     models, no_models = reward_models(groups)
@@ -118,11 +121,12 @@ def compared(runs: Sequence[Found], left_out: Mapping[str, str], settings: Compa
         left_out={**left_out, **twins},
         cells=cells(groups),
         reward=None if isinstance(field, str) else field.reward,
-        unpaired=field if isinstance(field, str) else None if paired else "there is one policy only",
+        by=None if isinstance(field, str) else field.by(),
+        unpaired=field if isinstance(field, str) else None if paired else "there is one only to compare",
         differences=()
         if isinstance(field, str) or not paired
         else tuple(differences(field, baseline, settings.most_pairs)),
-        tournament=None if isinstance(field, str) or not paired else tournament(field),
+        tournament=None if isinstance(field, str) or not paired or field.of_pairs else tournament(field),
         controlled={} if isinstance(field, str) else controlled(field),
         frontiers=tuple(frontiers(groups)),
         curves=training_curves(series),

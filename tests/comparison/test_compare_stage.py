@@ -74,7 +74,10 @@ def test_the_page_escapes_what_runs_are_called(tmp_path: Path) -> None:
     page = (tmp_path / "out" / "comparison.html").read_text()
     assert "<b>bold" not in page
     assert "&lt;b&gt;bold" in page
-    assert "Nothing was compared prompt by prompt: not every run left samples.jsonl." in page
+    assert (
+        "Nothing was compared prompt by prompt: not every run left samples.jsonl (stage=evaluate does)."
+        in page
+    )
 
 
 def test_training_curves_are_those_of_the_model_with_the_spread_of_seeds(tmp_path: Path) -> None:

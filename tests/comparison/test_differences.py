@@ -148,4 +148,4 @@ def test_other_prompts_or_no_samples_are_told(tmp_path: Path) -> None:
     (folder / "loss.beta=0.1_seed=1" / "samples.jsonl").write_text("\n".join(rows[1:]) + "\n")
     assert field_of(_groups(folder)) == "the runs' samples answer different prompts"
     (folder / "loss.beta=0.1_seed=1" / "samples.jsonl").unlink()
-    assert field_of(_groups(folder)) == "not every run left samples.jsonl"
+    assert field_of(_groups(folder)) == "not every run left samples.jsonl (stage=evaluate does)"

@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 from made_sweep import made_run
 
+from align.comparison.differences import differences
 from align.comparison.found import read_runs, run_directories
 from align.comparison.groups import Group, grouped
+from align.comparison.pairs_field import pairs_field
 from align.comparison.reward_models import reward_models
+from align.comparison.whole import compared
+from align.evaluation.paired import mcnemar
+from align.settings import CompareSettings
 from align.types import Result
 
 THREE = math.log(3)
@@ -98,3 +103,37 @@ def test_too_few_pairs_are_told(tmp_path: Path) -> None:
     found, missing = reward_models(_groups(tmp_path / "s"))
     assert found == []
     assert "scores every pair alike" in next(iter(missing.values()))
+
+
+def test_models_are_held_against_each_other_on_the_same_pairs(tmp_path: Path) -> None:
+    """One is right on 30 of 40 pairs, the other on 20 of these; two pairs a prompt, so that 20 are units."""
+    rewarded(tmp_path / "r" / "a", [1.0] * 30 + [-1.0] * 10, size=32)
+    rewarded(tmp_path / "r" / "b", [2.0] * 20 + [-2.0] * 20, size=64)
+    runs, left_out = read_runs(run_directories([str(tmp_path / "r")]))
+    found = compared(runs, left_out, CompareSettings())
+    (one,) = found.differences
+    assert (one.ours, one.theirs) == ("model.hidden_size=32", "model.hidden_size=64")
+    assert one.score.value == pytest.approx(10 / 40)
+    assert one.score.n == 20
+    assert one.win_rate == pytest.approx((10 + 30 / 2) / 40)
+    # pairs of a prompt go together: they are no units of McNemar's test
+    assert one.mcnemar is None
+    assert (found.by, found.tournament) == ("accuracy", None)
+
+
+def test_single_pairs_of_prompts_have_mcnemars_test(tmp_path: Path) -> None:
+    for name, size, right in (("a", 32, 30), ("b", 64, 20)):
+        place = rewarded(tmp_path / "r" / name, [1.0] * right + [-1.0] * (40 - right), size=size)
+        rows = [json.loads(line) for line in (place / "pairs.jsonl").read_text().splitlines()]
+        alone = [{**row, "prompt": row["id"]} for row in rows]
+        (place / "pairs.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in alone))
+    field = pairs_field(_groups(tmp_path / "r"))
+    assert not isinstance(field, str)
+    (one,) = differences(field, _groups(tmp_path / "r")[0], 100)
+    assert one.mcnemar == mcnemar(10, 0).mid_p
+
+
+def test_other_pairs_are_not_compared(tmp_path: Path) -> None:
+    rewarded(tmp_path / "r" / "a", [1.0, -1.0] * 20, size=32)
+    rewarded(tmp_path / "r" / "b", [1.0, -1.0] * 19, size=64)
+    assert pairs_field(_groups(tmp_path / "r")) == "the runs scored different pairs"
