@@ -18,6 +18,7 @@ from align.comparison.groups import Group
 from align.errors import DataError, NonFiniteError
 from align.evaluation.length_control import length_controlled
 from align.evaluation.ranking import bradley_terry, win_rates
+from align.evaluation.statistics import proportion
 from align.report.files import read_samples
 from align.report.names import reference_of
 from align.types import Result
@@ -123,6 +124,17 @@ def tournament(field: Field) -> Tournament:
     except DataError as error:
         ranking = str(error)
     return Tournament(names, win_rates(wins), ranking)
+
+
+def against_reference(field: Field) -> dict[str, Result]:
+    """Each contestant's plain win rate against its reference; runs of a group pooled, a prompt one unit."""
+    found = {}
+    for one in field.contestants:
+        if one.beside_RP is not None and one.beside_tokens_RP is not None:
+            outcomes = (np.sign(one.scores_RP - one.beside_RP) + 1) / 2
+            clusters = list(field.prompts) * len(outcomes)
+            found[one.name] = proportion(f"{one.name}/{field.reward}_win_rate", outcomes.ravel(), clusters)
+    return found
 
 
 def controlled(field: Field) -> dict[str, Result | str]:

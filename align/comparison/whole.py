@@ -13,7 +13,7 @@ from align.comparison.frontier import Frontier, frontiers
 from align.comparison.groups import Cell, Group, baseline_of, cells, grouped, rank_of
 from align.comparison.lineage import Lineage, lineage_of
 from align.comparison.pairs_field import pairs_field
-from align.comparison.replies import Tournament, controlled, field_of, tournament
+from align.comparison.replies import Tournament, against_reference, controlled, field_of, tournament
 from align.comparison.reward_models import Judged, reward_models
 from align.comparison.warned import Alarms, alarms_of
 from align.settings import CompareSettings
@@ -37,7 +37,10 @@ class Comparison:
     """Why nothing was compared prompt by prompt."""
     differences: tuple[Difference, ...]
     tournament: Tournament | None
+    wins: Mapping[str, Result]
+    """Policy -> plain win rate against its reference."""
     controlled: Mapping[str, Result | str]
+    """Policy -> the same at equal length, or why there is none."""
     frontiers: tuple[Frontier, ...]
     curves: Mapping[str, Sequence[Band]]
     """Metric -> training curves over steps, a band a group."""
@@ -127,6 +130,7 @@ def compared(runs: Sequence[Found], left_out: Mapping[str, str], settings: Compa
         if isinstance(field, str) or not paired
         else tuple(differences(field, baseline, settings.most_pairs)),
         tournament=None if isinstance(field, str) or not paired or field.of_pairs else tournament(field),
+        wins={} if isinstance(field, str) else against_reference(field),
         controlled={} if isinstance(field, str) else controlled(field),
         frontiers=tuple(frontiers(groups)),
         curves=training_curves(series),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from align.comparison.drawn import Drawn, save
-from align.comparison.figures import matrix_figure, metric_figure
+from align.comparison.figures import differences_figure, length_figure, matrix_figure, metric_figure
 from align.comparison.figures_rewards import (
     accuracy_figure,
     calibration_figure,
@@ -31,8 +31,12 @@ def figures_of(found: Comparison) -> list[Drawn]:
     first = next(iter(found.shown()), None)
     if first is not None and len(found.groups) > 1:
         drawn.append(metric_figure(first, found.cells[first], words_of(first)))
+    if found.differences:
+        drawn.append(differences_figure(found.differences, str(found.by)))
     if found.tournament is not None:
         drawn.append(matrix_figure(found.tournament, str(found.reward)))
+    if any(isinstance(one, Result) for one in found.controlled.values()):
+        drawn.append(length_figure(found.wins, found.controlled))
     if found.frontiers:
         drawn.append(frontier_figure(found.frontiers))
         if any(one.curve is not None for one in found.frontiers):

@@ -34,7 +34,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_file_is_there_and_holds_the_numbers(out: Path) -> None:
     drawn = {path.name for path in (out / "figures").iterdir()}
-    for name in ("dpo_gold_gain", "wins", "frontier", "overoptimisation", "curves", "lineage"):
+    for name in ("dpo_gold_gain", "wins", "frontier", "overoptimisation", "curves", "lineage", "differences"):
         assert {f"{name}.{kind}" for kind in ("png", "pdf", "csv")} <= drawn
     with (out / "figures" / "dpo_gold_gain.csv").open() as file:
         rows = {row["group"]: row for row in csv.DictReader(file)}

@@ -12,7 +12,7 @@ from made_sweep import PROMPTS, evaluated, scores, sweep, trained
 from align.comparison.differences import Difference, differences
 from align.comparison.found import read_runs, run_directories
 from align.comparison.groups import Group, grouped
-from align.comparison.replies import Field, controlled, field_of, tournament, wins_of
+from align.comparison.replies import Field, against_reference, controlled, field_of, tournament, wins_of
 from align.evaluation.paired import mcnemar
 from align.evaluation.seeds import detectable_over_seeds, t_quantile
 from align.types import Result
@@ -140,6 +140,13 @@ def test_win_rates_at_equal_length(tmp_path: Path) -> None:
     assert held.n == PROMPTS
     assert isinstance(lost, str)
     assert "one side won all" in lost
+
+
+def test_plain_wins_stand_beside_those_at_equal_length(tmp_path: Path) -> None:
+    """30 of 40 replies score above the reference's 0, and 2 as high."""
+    evaluated(tmp_path / "e" / "a", trained(tmp_path / "d", 0.1, 1), [1.0] * 30 + [0.0] * 2 + [-1.0] * 8)
+    (found,) = against_reference(_field(tmp_path / "e")[1]).values()
+    assert (found.value, found.n) == (31 / 40, PROMPTS)
 
 
 def test_other_prompts_or_no_samples_are_told(tmp_path: Path) -> None:
