@@ -104,7 +104,7 @@ class Sampler:
         head = head_of(whole)
         assert head is not None, "the probe has used it"
         with evaluating(self.policy.model), attending(whole):
-            writing = _Writing(self.policy, head, [prompt_ids], settings, seed, None)
+            writing = _Writing(self.policy, head, [prompt_ids], settings, seed, None, None)
             while writing.goes_on:
                 # not held while the caller works: it is the whole process's, and another may be streaming
                 with torch.no_grad():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny_runs import align, train
 
-from align.generation.sampler import open_sampler
+from align.generation.sampler import Sampler, open_sampler
 from align.models.policy import load_policy
 from align.settings import AdapterSettings, ModelSettings, SamplingSettings
 
@@ -34,6 +34,11 @@ def test_a_streamed_reply_is_the_one_that_is_drawn(checkpoint: Path) -> None:
         looks = list(sampler.stream(prompt, settings, seed=3))
         assert looks[-1] == list(drawn.token_ids)
         assert [len(one) for one in looks] == list(range(1, len(drawn.token_ids) + 1))
+    # where transformers' generate writes, there is one look
+    other = Sampler(policy, "is refused here")
+    settings = SamplingSettings(max_new_tokens=12, temperature=0.0)
+    (drawn,) = other.draw([prompt], settings, seed=3)
+    assert list(other.stream(prompt, settings, seed=3)) == [list(drawn.token_ids)]
 
 
 def test_two_checkpoints_answer_what_is_piped_in(
