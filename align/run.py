@@ -115,20 +115,17 @@ class Run:
         A path that is a folder or file here is hashed; one made by an earlier run (its directory, or a file
         in it) names that run too, which keeps the lineage.
         """
-        entry: dict[str, Any] = {"path": path}
-        place = Path(path) if path else None
-        if fingerprint is not None:
-            entry["sha256"] = fingerprint
-        elif place is not None and (place / "model").is_dir():
-            entry["sha256"] = sha256_of(place / "model")
-        elif place is not None and place.exists():
-            entry["sha256"] = sha256_of(place)
-        origin = (read_record(place) or read_record(place.parent)) if place else None
-        if origin:
-            entry["run"] = {key: origin.get(key) for key in ("stage", "command", "git", "inputs")}
-        self.note(inputs={**self.record.get("inputs", {}), role: entry})
-        for name, kind, source, sha256 in linked(role, entry, origin, place):
-            self.tracker.used(name, kind, source, sha256)
+        self.note_inputs({role: (path, fingerprint)})
+
+    def note_inputs(self, inputs: Mapping[str, tuple[str | None, str | None]]) -> None:
+        """``note_input`` of many at once: role -> path and fingerprint; run.json is written once."""
+        found = {role: _input(path, fingerprint) for role, (path, fingerprint) in inputs.items()}
+        self.note(
+            inputs={**self.record.get("inputs", {}), **{role: one.entry for role, one in found.items()}}
+        )
+        for role, one in found.items():
+            for name, kind, source, sha256 in linked(role, one.entry, one.origin, one.place):
+                self.tracker.used(name, kind, source, sha256)
 
     def inputs(self) -> Mapping[str, Mapping[str, Any]]:
         """What ``note_input`` wrote down, by role."""
@@ -232,6 +229,30 @@ class Run:
 
     def _differs(self, found: Mapping[str, Any]) -> bool:
         return bool(differences(found.get("config", {}), self.config))
+
+
+@dataclass(frozen=True)
+class _Input:
+    """Something that went in: what run.json holds of it, and the run that made it."""
+
+    entry: Mapping[str, Any]
+    place: Path | None
+    origin: Mapping[str, Any] | None
+
+
+def _input(path: str | None, fingerprint: str | None) -> _Input:
+    entry: dict[str, Any] = {"path": path}
+    place = Path(path) if path else None
+    if fingerprint is not None:
+        entry["sha256"] = fingerprint
+    elif place is not None and (place / "model").is_dir():
+        entry["sha256"] = sha256_of(place / "model")
+    elif place is not None and place.exists():
+        entry["sha256"] = sha256_of(place)
+    origin = (read_record(place) or read_record(place.parent)) if place else None
+    if origin:
+        entry["run"] = {key: origin.get(key) for key in ("stage", "command", "git", "inputs")}
+    return _Input(entry, place, origin)
 
 
 _NOT_PART_OF_THE_WORK = (

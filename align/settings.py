@@ -341,6 +341,8 @@ class CompareSettings:
 
     baseline: str | None = None
     """Group (``loss.beta=0.1``) or run directory that the others are held against; none takes the first."""
+    stage: str | None = None
+    """Compares the runs of this stage and leaves the others out; none refuses runs of several stages."""
     most_pairs: PositiveInt = 100
     """Pairs of policies that are tested against each other; where there are more, each only against the
     baseline: every further test costs the others power."""
@@ -354,6 +356,16 @@ class ListingSettings:
     """Metrics of each run, at most: win rates first, then gains, drift, accuracies."""
     steps: bool = False
     """Whether the steps of pipelines are listed too."""
+
+
+@dataclass(frozen=True)
+class ChatSettings:
+    """How ``stage=chat`` talks."""
+
+    system: str | None = None
+    """What the models are told before the conversation; none tells them nothing."""
+    transcript: str = "chat.jsonl"
+    """File in the run's directory that each exchange is written to."""
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ ROOMS += tuple(f"align/evaluation/{name}.py" for name in ("paired", "seeds", "ra
 ROOMS += tuple(
     f"align/evaluation/{name}.py" for name in ("calibration", "overoptimisation", "combined", "ratios")
 )
+ROOMS += ("align/evaluation/logistic.py", "align/evaluation/trust.py", "align/comparison/layers.py")
 ROOMS += ("align/agreement/", "align/alarms/", "align/models/logprobs.py", "align/models/batch.py")
 ROOMS += tuple(f"align/ppo/{name}.py" for name in ("shaping", "advantages", "objective"))
 ROOMS += tuple(f"align/packing/{name}.py" for name in ("layout", "mask", "segments", "cuda", "head", "work"))

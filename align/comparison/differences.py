@@ -11,7 +11,7 @@ import numpy as np
 from align.comparison.groups import Group
 from align.comparison.replies import Contestant, Field, wins_of
 from align.evaluation.paired import LEVEL, detectable_difference, holm, mcnemar, paired_test
-from align.evaluation.seeds import SeedEffect, seed_effect, seed_gain
+from align.evaluation.seeds import SeedEffect, detectable_over_seeds, seed_effect, seed_gain
 from align.types import Result
 
 
@@ -29,13 +29,26 @@ class Difference:
     win_rate: float
     """Share of prompts (and pairs of runs) on which ours scores higher, ties half."""
     detectable: float
-    """Smallest difference that as many prompts show with power 0.8."""
+    """Smallest difference that as many prompts, among as many tests, show four times of five."""
     mcnemar: float | None
-    """p (mid-p) of beating the reference on other prompts; of single runs only, whose prompts are units."""
+    """p (mid-p) of beating the reference on other prompts, or of being right on other pairs; of single runs
+    only, and only where no prompt recurs: these are units then."""
     seeds: SeedEffect | None
     """The difference over runs, where both have two seeds or more."""
     seeds_p_holm: float | None
+    seeds_detectable: float | None
+    """Smallest difference that as many seeds, among as many tests, show four times of five."""
     verdict: str
+
+    @property
+    def shown(self) -> bool:
+        """Whether these very runs differ on further prompts."""
+        return self.p_holm < LEVEL
+
+    @property
+    def sure(self) -> bool:
+        """Whether runs of other seeds would differ too."""
+        return self.shown and self.seeds_p_holm is not None and self.seeds_p_holm < LEVEL
 
 
 def differences(field: Field, baseline: Group, most_pairs: int) -> list[Difference]:
@@ -44,7 +57,7 @@ def differences(field: Field, baseline: Group, most_pairs: int) -> list[Differen
     if len(pairs) > most_pairs:
         first = next(one for one in field.contestants if one.group is baseline)
         pairs = [(one, first) for one in field.contestants if one is not first]
-    found = [_difference(ours, theirs, field) for ours, theirs in pairs]
+    found = [_difference(ours, theirs, field, LEVEL / len(pairs)) for ours, theirs in pairs]
     adjusted = holm([one.p for one in found])
     over_seeds = iter(holm([one.seeds.p for one in found if one.seeds is not None]))
     told = []
@@ -55,8 +68,8 @@ def differences(field: Field, baseline: Group, most_pairs: int) -> list[Differen
     return told
 
 
-def _difference(ours: Contestant, theirs: Contestant, field: Field) -> Difference:
-    metric = f"{field.reward}_gain"
+def _difference(ours: Contestant, theirs: Contestant, field: Field, level: float) -> Difference:
+    metric = "accuracy" if field.of_pairs else f"{field.reward}_gain"
     left, right = ours.means_P(), theirs.means_P()
     tested = paired_test(metric, left, right, field.prompts)
     return Difference(
@@ -66,10 +79,11 @@ def _difference(ours: Contestant, theirs: Contestant, field: Field) -> Differenc
         p=tested.p,
         p_holm=tested.p,
         win_rate=float(wins_of([ours, theirs])[:, 0, 1].mean()),
-        detectable=detectable_difference(left, right),
-        mcnemar=_mcnemar(ours, theirs),
+        detectable=detectable_difference(left, right, field.prompts, level),
+        mcnemar=_mcnemar(ours, theirs) if len(set(field.prompts)) == len(field.prompts) else None,
         seeds=_over_seeds(metric, ours, theirs),
         seeds_p_holm=None,
+        seeds_detectable=_seeds_could_show(ours, theirs, level),
         verdict="",
     )
 
@@ -83,6 +97,14 @@ def _over_seeds(metric: str, ours: Contestant, theirs: Contestant) -> SeedEffect
     return seed_effect(metric, left, right) if min(len(left), len(right)) > 1 else None
 
 
+def _seeds_could_show(ours: Contestant, theirs: Contestant, level: float) -> float | None:
+    left, right = ours.scores_RP.mean(1), theirs.scores_RP.mean(1)
+    if theirs.group is None:
+        gained = None if ours.beside_RP is None else left - ours.beside_RP.mean(1)
+        return None if gained is None or len(gained) < 2 else detectable_over_seeds(gained, level=level)
+    return detectable_over_seeds(left, right, level) if min(len(left), len(right)) > 1 else None
+
+
 def _mcnemar(ours: Contestant, theirs: Contestant) -> float | None:
     if ours.beside_RP is None or theirs.beside_RP is None or len(ours.scores_RP) + len(theirs.scores_RP) > 2:
         return None
@@ -93,12 +115,15 @@ def _mcnemar(ours: Contestant, theirs: Contestant) -> float | None:
 def _verdict(one: Difference) -> str:
     """What may be said, in words."""
     higher = one.ours if one.score.value > 0 else one.theirs
-    if one.p_holm >= LEVEL:
-        return f"no difference shown; {one.score.n} prompts show {one.detectable:.2g} at least"
+    if not one.shown:
+        return f"no difference shown; {one.score.n} prompts would show one of {one.detectable:.2g} or more"
     if one.seeds is None:
         return f"{higher} is higher in these runs; other seeds are not known"
-    if one.seeds_p_holm is None or one.seeds_p_holm >= LEVEL:
-        return f"{higher} is higher in these runs; seeds alone may explain it"
+    if not one.sure:
+        least = (
+            "" if one.seeds_detectable is None else f"; as many would show one of {one.seeds_detectable:.2g}"
+        )
+        return f"{higher} is higher in these runs; seeds alone may explain it{least}"
     return f"{higher} is higher, over prompts and over seeds"
 
 

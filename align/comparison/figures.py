@@ -1,118 +1,21 @@
-"""The figures of a comparison: each drawn once, with the numbers that it is drawn from."""
+"""Figures of metrics and of who wins against whom."""
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 
-from align.comparison.curves import Band
-from align.comparison.frontier import Frontier
+from align.comparison.differences import Difference
+from align.comparison.drawn import COLOURS, MIDDLE, MOST_ROWS, MOST_WRITTEN, Drawn, Draws, dots, panels
 from align.comparison.groups import Cell
 from align.comparison.replies import Tournament
-from align.files import written_aside
-from align.report.panels import POLICY_COLOURS
 from align.types import Result
 
-INK = "#010203"
-"""Text and lines; a page puts the reader's own colour in its place, so that they are seen in the dark."""
-MIDDLE = "#808080"
-COLOURS = (*POLICY_COLOURS, "#E69F00", "#56B4E9", "#9467BD", "#8C564B")
-DOTS_PER_INCH = 150
-MOST_WRITTEN = 12  # contestants up to which the matrix has its numbers in it
-MOST_NAMED = 8  # groups up to which a legend helps
-MOST_ROWS = 40  # groups up to which a row each can be read
-
-Row = tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """One figure: ``columns`` and ``rows`` are its CSV."""
-
-    name: str
-    title: str
-    caption: str
-    figure: Figure
-    columns: tuple[str, ...]
-    rows: list[Row]
-
-
-def curves_figure(curves: Mapping[str, Sequence[Band]]) -> Drawn:
-    """A panel a metric: mean over seeds of each group, one standard deviation about it."""
-
-    labels = list(dict.fromkeys(band.label for bands in curves.values() for band in bands))
-    first = next(iter(curves), "")
-
-    def draw(name: str, bands: Sequence[Band]) -> Callable[[Any], None]:
-        def on(ax: Any) -> None:
-            for band, colour in zip(bands, _colours(len(bands)), strict=True):
-                mean = np.array(band.mean)
-                alone = "o" if len(band.steps) == 1 else None  # a line of one point is not seen
-                ax.plot(band.steps, mean, marker=alone, color=colour, linewidth=1.3, label=band.label)
-                if band.spread is not None:
-                    low, high = mean - band.spread, mean + np.array(band.spread)
-                    ax.fill_between(band.steps, low, high, color=colour, alpha=0.2, linewidth=0)
-            ax.set_xlabel("optimiser step")
-            if name == first and 1 < len(labels) <= MOST_NAMED:
-                ax.legend(frameon=False, fontsize=7)
-
-        return on
-
-    figure = _panels({name: draw(name, bands) for name, bands in curves.items()}, wide=3.9)
-    rows = [
-        (name, band.label, step, mean, None if band.spread is None else band.spread[place])
-        for name, bands in curves.items()
-        for band in bands
-        for place, (step, mean) in enumerate(zip(band.steps, band.mean, strict=True))
-    ]
-    caption = "Mean over seeds, with one standard deviation between seeds shaded where there are several."
-    return Drawn("curves", "Training", caption, figure, ("metric", "group", "step", "mean", "seed_sd"), rows)
-
-
-def frontier_figure(frontiers: Sequence[Frontier]) -> Drawn:
-    """Reward gained over the root of KL: a dot a policy, and the curve of Gao et al. where it fits."""
-
-    def draw(frontier: Frontier) -> Callable[[Any], None]:
-        def on(ax: Any) -> None:
-            groups = list(dict.fromkeys(point.group for point in frontier.points))
-            for group, colour in zip(groups, _colours(len(groups)), strict=True):
-                mine = [point for point in frontier.points if point.group == group]
-                d, y = [math.sqrt(max(0.0, one.kl)) for one in mine], [one.gained for one in mine]
-                ax.plot(d, y, "o", color=colour, markersize=4.5, alpha=0.85, label=group)
-            if frontier.curve is not None:
-                far = max(math.sqrt(max(0.0, point.kl)) for point in frontier.points)
-                line = np.linspace(far / 200, far, 200)
-                ax.plot(
-                    line, frontier.curve.at(line), color=MIDDLE, linewidth=1.2, linestyle="--", label="fit"
-                )
-            ax.axhline(0, color=MIDDLE, linewidth=0.7, linestyle=":")
-            ax.set_xlabel("sqrt KL to the reference (sqrt nats)")
-            ax.set_ylabel(f"{frontier.reward} reward gained")
-            if len(groups) <= MOST_NAMED:
-                ax.legend(frameon=False, fontsize=7)
-
-        return on
-
-    panels = {f"{one.reward} reward": draw(one) for one in frontiers}
-    rows = [
-        (one.reward, point.group, point.run, point.policy, point.kl, point.gained)
-        for one in frontiers
-        for point in one.points
-    ]
-    fits = [f"{one.reward}: {one.words()}" for one in frontiers if one.curve is not None]
-    caption = "Each dot is one run." + (f" Dashed: {'; '.join(fits)} (Gao et al. 2022)." if fits else "")
-    columns = ("reward", "group", "run", "policy", "kl", "gained")
-    return Drawn("frontier", "Reward against KL", caption, _panels(panels, wide=4.6), columns, rows)
+MOST_BELOW = 16  # contestants whose numbers fit below the matrix
 
 
 def matrix_figure(found: Tournament, reward: str) -> Drawn:
@@ -130,14 +33,13 @@ def matrix_figure(found: Tournament, reward: str) -> Drawn:
         numbers = [str(place) for place in range(1, size + 1)]
         named = [f"{name}  {place}" for place, name in zip(numbers, found.names, strict=True)]
         shown = range(size) if size <= MOST_ROWS else range(0, size, size // MOST_ROWS + 1)
-        ax.set_xticks(list(shown), [numbers[place] for place in shown])
+        below = range(0, size, 1 + size // MOST_BELOW)  # numbers that do not run into each other
+        ax.set_xticks(list(below), [numbers[place] for place in below])
         ax.set_yticks(list(shown), [named[place] for place in shown])
 
-    panels: dict[str, Callable[[Any], None]] = {
-        "share of prompts that the row wins against the column": matrix
-    }
+    drawn: dict[str, Draws] = {"share of prompts that the row wins against the column": matrix}
     if isinstance(found.ranking, tuple) and size <= MOST_ROWS:
-        panels["strength (log odds, Bradley-Terry)"] = _dots(
+        drawn["strength (log odds, Bradley-Terry)"] = dots(
             [(str(place), one) for place, one in enumerate(found.ranking, start=1)]
         )
     rows = [
@@ -147,8 +49,96 @@ def matrix_figure(found: Tournament, reward: str) -> Drawn:
         if i != j
     ]
     caption = f"By {reward} reward on the same prompts, ties half."
-    figure = _panels(panels, wide=5.2, high=1.5 + 0.3 * min(size, MOST_ROWS))
-    return Drawn("wins", "Who wins against whom", caption, figure, ("row", "column", "win_rate"), rows)
+    figure = panels(drawn, wide=5.2, high=1.5 + 0.3 * min(size, MOST_ROWS))
+    return Drawn(
+        "wins", "pairs", "Who wins against whom", caption, figure, ("row", "column", "win_rate"), rows
+    )
+
+
+def differences_figure(differences: Sequence[Difference], by: str) -> Drawn:
+    """A row a pair: the difference of these runs over prompts, and over seeds where it is known."""
+    shown = list(differences)[:MOST_ROWS]
+    colours = {"over prompts and seeds": COLOURS[2], "in these runs": COLOURS[0], "not shown": MIDDLE}
+
+    def on(ax: Any) -> None:
+        for place, one in enumerate(shown):
+            colour = colours[_shown_how(one)]
+            if one.seeds is not None:
+                seeds = one.seeds.difference
+                ax.plot([seeds.ci_low, seeds.ci_high], [place + 0.22] * 2, color=colour, linewidth=0.9)
+            ax.plot([one.score.ci_low, one.score.ci_high], [place] * 2, color=colour, linewidth=2.6)
+            ax.plot([one.score.value], [place], "o", color=colour, markersize=5)
+        # seeds' intervals may be so wide that nothing else is seen
+        bounds = [abs(bound) for one in shown for bound in (one.score.ci_low, one.score.ci_high) if bound]
+        widest = 2.5 * max(bounds, default=1.0)
+        ax.set_xlim(max(-widest, ax.get_xlim()[0]), min(widest, ax.get_xlim()[1]))
+        ax.axvline(0, color=MIDDLE, linewidth=0.8, linestyle=":")
+        ax.set_yticks(range(len(shown)), [f"{one.ours}  less  {one.theirs}" for one in shown])
+        ax.set_ylim(len(shown) - 0.3, -0.7)
+        ax.set_xlabel(f"difference of {by}")
+        marks = [Line2D([], [], color=colour, linewidth=2.6, label=name) for name, colour in colours.items()]
+        ax.legend(handles=marks, frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+    rows = []
+    for one in differences:
+        seeds = (
+            (None, None) if one.seeds is None else (one.seeds.difference.ci_low, one.seeds.difference.ci_high)
+        )
+        rows.append(
+            (one.ours, one.theirs, one.score.value, one.score.ci_low, one.score.ci_high, *seeds, one.verdict)
+        )
+    caption = (
+        "Thick: 95 % intervals of these runs over prompts. Thin below them: over seeds, cut where they leave "
+        "the picture. Colours are verdicts, after Holm's correction."
+    )
+    if len(differences) > MOST_ROWS:
+        caption += f" The first {MOST_ROWS} of {len(differences)} pairs; the CSV has all."
+    columns = (
+        "ours",
+        "theirs",
+        "difference",
+        "ci_low",
+        "ci_high",
+        "seeds_ci_low",
+        "seeds_ci_high",
+        "verdict",
+    )
+    figure = panels({f"by {by}": on}, wide=8.6, high=1.3 + 0.34 * len(shown))
+    return Drawn("differences", "pairs", "How far apart", caption, figure, columns, rows)
+
+
+def _shown_how(one: Difference) -> str:
+    return "over prompts and seeds" if one.sure else "in these runs" if one.shown else "not shown"
+
+
+def length_figure(wins: Mapping[str, Result], controlled: Mapping[str, Result | str]) -> Drawn:
+    """Win rates against the reference, plain and at equal length, beside each other."""
+    told = {name: one for name, one in controlled.items() if isinstance(one, Result)}
+    shown = list(told)[:MOST_ROWS]
+
+    def on(ax: Any) -> None:
+        for place, name in enumerate(shown):
+            for below, one, colour in ((-0.13, wins[name], MIDDLE), (0.13, told[name], COLOURS[0])):
+                ax.plot([one.ci_low, one.ci_high], [place + below] * 2, color=colour, linewidth=2.2)
+                ax.plot([one.value], [place + below], "o", color=colour, markersize=5)
+        ax.axvline(0.5, color=MIDDLE, linewidth=0.8, linestyle=":")
+        ax.set_yticks(range(len(shown)), shown)
+        ax.set_ylim(len(shown) - 0.4, -0.6)
+        marks = [
+            Line2D([], [], color=colour, linewidth=2.2, label=label)
+            for label, colour in (("as they replied", MIDDLE), ("at equal length", COLOURS[0]))
+        ]
+        ax.legend(handles=marks, frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+    rows = [
+        (name, kind, one.value, one.ci_low, one.ci_high, one.n)
+        for name in told
+        for kind, one in (("plain", wins[name]), ("equal_length", told[name]))
+    ]
+    caption = "Where the second falls behind the first, wins were bought with length (Dubois et al. 2024)."
+    figure = panels({"win rate against the reference": on}, wide=7.6, high=1.2 + 0.4 * len(shown))
+    columns = ("policy", "kind", "win_rate", "ci_low", "ci_high", "n")
+    return Drawn("equal_length", "length", "Plain and at equal length", caption, figure, columns, rows)
 
 
 def metric_figure(metric: str, row: Mapping[str, Cell], words: str) -> Drawn:
@@ -156,7 +146,7 @@ def metric_figure(metric: str, row: Mapping[str, Cell], words: str) -> Drawn:
     shown = list(row.items())[:MOST_ROWS]
 
     def on(ax: Any) -> None:
-        _dots([(label, cell.result) for label, cell in shown])(ax)
+        dots([(label, cell.result) for label, cell in shown])(ax)
         for place, (_, cell) in enumerate(shown):
             if len(cell.values) > 1:
                 ax.plot(cell.values, [place] * len(cell.values), "|", color=COLOURS[1], markersize=8)
@@ -168,59 +158,6 @@ def metric_figure(metric: str, row: Mapping[str, Cell], words: str) -> Drawn:
     caption = "95 % intervals: over seeds where there are several runs (a bar each), over prompts otherwise."
     if len(row) > MOST_ROWS:
         caption += f" The first {MOST_ROWS} of {len(row)} groups; the CSV has all."
-    figure = _panels({metric: on}, wide=7.0, high=1.1 + 0.32 * len(shown))
+    figure = panels({metric: on}, wide=7.0, high=1.1 + 0.32 * len(shown))
     columns = ("group", "value", "ci_low", "ci_high", "seed_sd", "runs")
-    return Drawn(metric.replace("/", "_"), words, caption, figure, columns, rows)
-
-
-def svg_of(drawn: Drawn) -> str:
-    """The figure as SVG that takes the colour of the text about it, and reaches out to nothing."""
-    buffer = io.BytesIO()
-    # text stays text; ids are drawn from the name, so that figures on one page do not share them
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": drawn.name}):
-        drawn.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue().decode()
-    return text[text.index("<svg") :].replace(INK, "currentColor")
-
-
-def save(drawn: Drawn, folder: Path) -> None:
-    """PNG and PDF, the same bytes from the same data."""
-    for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Creator": None})):
-        with written_aside(folder / f"{drawn.name}.{kind}") as file:
-            drawn.figure.savefig(file, format=kind, facecolor="white", metadata=metadata)
-
-
-def _dots(rows: Sequence[tuple[str, Result]]) -> Callable[[Any], None]:
-    def on(ax: Any) -> None:
-        for place, (_, result) in enumerate(rows):
-            low = result.value if result.ci_low is None else result.ci_low
-            high = result.value if result.ci_high is None else result.ci_high
-            ax.plot([low, high], [place, place], color=COLOURS[0], linewidth=2.4, solid_capstyle="butt")
-            ax.plot([result.value], [place], "o", color=COLOURS[0], markersize=5.5)
-        ax.set_yticks(range(len(rows)), [label for label, _ in rows])
-        ax.set_ylim(len(rows) - 0.4, -0.6)
-
-    return on
-
-
-def _panels(drawn: Mapping[str, Callable[[Any], None]], wide: float = 3.4, high: float = 2.7) -> Figure:
-    columns = min(len(drawn), 3)
-    rows = math.ceil(len(drawn) / columns)
-    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
-    figure = Figure(figsize=(wide * columns, high * rows), dpi=DOTS_PER_INCH, layout=layout)
-    FigureCanvasAgg(figure)
-    colours = dict.fromkeys(
-        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK
-    )
-    with matplotlib.rc_context({**colours, "font.size": 8}):
-        for place, (title, draw) in enumerate(drawn.items(), start=1):
-            ax = figure.add_subplot(rows, columns, place)
-            ax.patch.set_alpha(0)
-            draw(ax)
-            ax.set_title(title, loc="left", fontsize=9)
-            ax.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def _colours(count: int) -> list[str]:
-    return [COLOURS[place % len(COLOURS)] for place in range(count)]
+    return Drawn(metric.replace("/", "_"), "metric", words, caption, figure, columns, rows)

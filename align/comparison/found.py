@@ -14,7 +14,7 @@ from align.report.names import measure, reference_of, subject
 from align.run import flat, read_record
 from align.types import Result
 
-NOT_PART_OF_THE_WORK = frozenset({"run", "resume", "tracking", "alarms"})
+NOT_PART_OF_THE_WORK = frozenset({"run", "resume", "tracking", "alarms", "launch", "deepspeed"})
 """Sections of a config that change no number."""
 
 WITHIN = " > "
@@ -63,8 +63,10 @@ def run_directories(words: Iterable[str]) -> list[Path]:
     return list(found)
 
 
-def read_runs(directories: Sequence[Path]) -> tuple[list[Found], dict[str, str]]:
+def read_runs(directories: Sequence[Path], stage: str | None = None) -> tuple[list[Found], dict[str, str]]:
     """The finished runs with results, and why each of the others is left out (directory -> reason).
+
+    ``stage`` leaves out the runs of others.
 
     Raises:
         DataError: none is left, runs of several stages, or runs whose evaluation data differ.
@@ -75,6 +77,8 @@ def read_runs(directories: Sequence[Path]) -> tuple[list[Found], dict[str, str]]
         record = read_record(directory) or {}
         if record.get("state") != "completed":
             left_out[str(directory)] = f"its state is {record.get('state', 'unknown')}"
+        elif stage is not None and record.get("stage") != stage:
+            left_out[str(directory)] = f"it is a run of stage={record.get('stage')}"
         elif not (directory / "results.json").is_file():
             left_out[str(directory)] = f"stage={record.get('stage')} left no results.json"
         else:
@@ -82,8 +86,21 @@ def read_runs(directories: Sequence[Path]) -> tuple[list[Found], dict[str, str]]
     if not runs:
         lines = "".join(f"\n  {place}: {reason}" for place, reason in left_out.items())
         raise DataError(f"no finished run to compare:{lines}")
-    _refuse_several(runs, "stages", {run.name: run.stage for run in runs})
-    _refuse_several(runs, "evaluation data", {run.name: (run.data or "unknown")[:12] for run in runs})
+    _refuse_several(
+        runs,
+        "stages",
+        {run.name: f"stage={run.stage}" for run in runs},
+        "Numbers of different stages do not answer one question: give the runs of one line, or "
+        f"compare.stage={runs[0].stage}.",
+    )
+    if len({run.data for run in runs}) > 1:
+        _refuse_several(
+            runs,
+            "evaluation data",
+            {run.name: _said_of_data(run, runs) for run in runs},
+            "Numbers measured on different prompts or pairs cannot be held against each other: give the runs "
+            "of one line, or evaluate the others again with the same dataset options.",
+        )
     return _named_alike(runs), left_out
 
 
@@ -151,14 +168,27 @@ def _data(directory: Path, record: Mapping[str, Any]) -> str | None:
     return "+".join(sorted(hashes)) or None
 
 
-def _refuse_several(runs: Sequence[Found], what: str, values: Mapping[str, str]) -> None:
+def _said_of_data(run: Found, runs: Sequence[Found]) -> str:
+    """Its hash, and the options of the data in which the runs differ."""
+    asked = ("dataset.", "evaluation.")
+    keys = dict.fromkeys(key for one in runs for key in one.settings if _bare(key).startswith(asked))
+    differ = [
+        key for key in keys if WITHIN not in key and len({str(one.settings.get(key)) for one in runs}) > 1
+    ]
+    options = "".join(f", {key}={run.settings.get(key)}" for key in differ[:4])
+    return f"{run.data[:12] if run.data else 'not recorded'}{options}"
+
+
+def _refuse_several(runs: Sequence[Found], what: str, values: Mapping[str, str], advice: str) -> None:
     if len(set(values.values())) < 2:
         return
     lines = [
         f"\n  {value}: {', '.join(name for name, one in values.items() if one == value)}"
         for value in dict.fromkeys(values.values())
     ]
-    raise DataError(f"{len(runs)} runs differ in their {what}, and are not compared:{''.join(lines)}")
+    raise DataError(
+        f"{len(runs)} runs differ in their {what}, and are not compared:{''.join(lines)}\n{advice}"
+    )
 
 
 def _named_alike(runs: list[Found]) -> list[Found]:

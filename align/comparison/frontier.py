@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,13 +32,30 @@ class Frontier:
     points: tuple[Point, ...]
     curve: Curve | None
 
+    def furthest(self) -> float:
+        """The largest distance sqrt(KL) of a point."""
+        return max(math.sqrt(max(0.0, point.kl)) for point in self.points)
+
+    def peak(self) -> tuple[float, float] | None:
+        """Distance and reward of the curve's highest point; None where it lies beyond all that was seen."""
+        found = self.curve.peak() if self.curve else None
+        return found if found and found[0] <= self.furthest() else None
+
+    def undominated(self) -> list[Point]:
+        """Points than which no other has more reward at no more KL, by KL: the frontier itself."""
+        kept: list[Point] = []
+        for point in sorted(self.points, key=lambda one: (one.kl, -one.gained)):
+            if not kept or point.gained > kept[-1].gained:
+                kept.append(point)
+        return kept
+
     def words(self) -> str:
         """The fitted curve and where it turns down."""
         if self.curve is None:
             return "no curve"
         last = "d" if self.curve.form == "best_of_n" else "log d"
-        peak = self.curve.peak()
-        turn = f", highest at d = {peak[0]:.2f}" if peak else ""
+        peak = self.peak()
+        turn = f", highest at d = {peak[0]:.2f}" if peak else ", with no turn within what was seen"
         sign = "-" if self.curve.b >= 0 else "+"
         return f"R(d) = d ({self.curve.a:.3g} {sign} {abs(self.curve.b):.3g} {last}){turn}"
 

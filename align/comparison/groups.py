@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from align.comparison.found import WITHIN, Found
 from align.errors import DataError
 from align.evaluation.seeds import over_seeds, seed_spread
 from align.types import Result
+
+_SHARES = ("wilson", "tango")
+"""How intervals of shares are made (``statistics.proportion``)."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def grouped(runs: Sequence[Found]) -> tuple[list[Group], dict[str, str]]:
     groups, telling = [], _telling(names, list(members))
     for found in members.values():
         settings = {short: found[0].settings.get(full) for full, short in names.items()}
-        label = ", ".join(f"{key}={_shown(value)}" for key, value in settings.items() if key in telling)
+        label = ", ".join(f"{key}={shown(value)}" for key, value in settings.items() if key in telling)
         groups.append(Group(label or found[0].stage, settings, tuple(found)))
     return sorted(groups, key=_order), left_out
 
@@ -94,9 +97,20 @@ def cells(groups: Sequence[Group]) -> dict[str, dict[str, Cell]]:
                 continue
             values = tuple(one.value for one in found)
             alone = len(found) == 1
-            result = found[0] if alone else over_seeds(metric, values)
+            result = found[0] if alone else _within(over_seeds(metric, values), found)
             table[metric][group.label] = Cell(result, None if alone else seed_spread(values), values)
     return table
+
+
+def _within(result: Result, runs: Sequence[Result]) -> Result:
+    """A share's interval ends at 0 and 1, which Student's does not know."""
+    if (
+        result.ci_low is None
+        or result.ci_high is None
+        or not all(one.method.startswith(_SHARES) for one in runs)
+    ):
+        return result
+    return replace(result, ci_low=max(0.0, result.ci_low), ci_high=min(1.0, result.ci_high))
 
 
 def baseline_of(groups: Sequence[Group], asked: str | None) -> Group:
@@ -121,7 +135,8 @@ def rank_of(metric: str) -> int:
     return next((place for place, end in enumerate(order) if metric.endswith(end)), len(order))
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """An option's value as it is typed; floats without the digits that their sums leave."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

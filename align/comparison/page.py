@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from align.comparison.figures import Drawn, svg_of
+from align.comparison.drawn import MOST_ROWS, Drawn, svg_of
+from align.comparison.groups import shown
+from align.comparison.in_short import in_short, title_of, words_of
 from align.comparison.whole import Comparison
 from align.report.terminal import number
 from align.types import Result
@@ -24,20 +27,25 @@ def page(found: Comparison, figures: Sequence[Drawn]) -> str:
         lstrip_blocks=True,
     )
     ranking = found.tournament.ranking if found.tournament else ()
+    sections: dict[str, list[dict[str, Any]]] = {}
+    for one in figures:
+        # drawn here from escaped text: matplotlib writes it as XML
+        entry = {"title": one.title, "caption": one.caption, "name": one.name, "svg": Markup(svg_of(one))}
+        sections.setdefault(one.section, []).append(entry)
     return environment.get_template("page.html").render(
-        title=f"Comparison of {len(found.groups)} settings",
+        title=title_of(found),
+        sentences=in_short(found),
         found=found,
         runs=sum(len(group.runs) for group in found.groups),
         keys=list(found.groups[0].settings),
-        ranking_missing=ranking if isinstance(ranking, str) else None,
-        figures=[
-            # drawn here from escaped text: matplotlib writes it as XML
-            {"title": one.title, "caption": one.caption, "name": one.name, "svg": Markup(svg_of(one))}
-            for one in figures
-        ],
+        ranking=ranking,
+        figures=sections,
+        most_rows=MOST_ROWS,
         number=number,
         interval=interval,
         p_value=p_value,
+        words_of=words_of,
+        shown=shown,
     )
 
 

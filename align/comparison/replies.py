@@ -18,6 +18,7 @@ from align.comparison.groups import Group
 from align.errors import DataError, NonFiniteError
 from align.evaluation.length_control import length_controlled
 from align.evaluation.ranking import bradley_terry, win_rates
+from align.evaluation.statistics import proportion
 from align.report.files import read_samples
 from align.report.names import reference_of
 from align.types import Result
@@ -49,15 +50,22 @@ class Field:
     """All contestants, by one reward, on the same prompts."""
 
     reward: str
+    """Whose scores they are; ``accuracy`` where reward models are held against the labels of pairs."""
     prompts: tuple[str, ...]
     contestants: tuple[Contestant, ...]
+    of_pairs: bool = False
+    """Whether the contestants are reward models on pairs, not policies that replied."""
+
+    def by(self) -> str:
+        """What is compared, in words."""
+        return self.reward if self.of_pairs else f"{self.reward} reward"
 
 
 def field_of(groups: Sequence[Group]) -> Field | str:
     """The contestants, or why there are none: no samples, no scores in common."""
     runs = [run for group in groups for run in group.runs]
     if not all((run.directory / "samples.jsonl").is_file() for run in runs):
-        return "not every run left samples.jsonl"
+        return "not every run left samples.jsonl (stage=evaluate does)"
     rows = {run.directory: _of_one(read_samples(run.directory / "samples.jsonl")) for run in runs}
     asked = {tuple(json.dumps(row["prompt"], sort_keys=True) for row in found) for found in rows.values()}
     if len(asked) != 1:
@@ -121,6 +129,17 @@ def tournament(field: Field) -> Tournament:
     except DataError as error:
         ranking = str(error)
     return Tournament(names, win_rates(wins), ranking)
+
+
+def against_reference(field: Field) -> dict[str, Result]:
+    """Each contestant's plain win rate against its reference; runs of a group pooled, a prompt one unit."""
+    found = {}
+    for one in field.contestants:
+        if one.beside_RP is not None and one.beside_tokens_RP is not None:
+            outcomes = (np.sign(one.scores_RP - one.beside_RP) + 1) / 2
+            clusters = list(field.prompts) * len(outcomes)
+            found[one.name] = proportion(f"{one.name}/{field.reward}_win_rate", outcomes.ravel(), clusters)
+    return found
 
 
 def controlled(field: Field) -> dict[str, Result | str]:

@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from align.comparison.curves import Band, curves_over_drift, series_of, training_curves
 from align.comparison.differences import Difference, differences, found_of
 from align.comparison.found import Found
 from align.comparison.frontier import Frontier, frontiers
 from align.comparison.groups import Cell, Group, baseline_of, cells, grouped, rank_of
-from align.comparison.replies import Tournament, controlled, field_of, tournament
+from align.comparison.lineage import Lineage, lineage_of
+from align.comparison.pairs_field import pairs_field
+from align.comparison.replies import Tournament, against_reference, controlled, field_of, tournament
+from align.comparison.reward_models import Judged, reward_models
+from align.comparison.warned import Alarms, alarms_of
 from align.settings import CompareSettings
 from align.types import Result
 
@@ -25,13 +30,28 @@ class Comparison:
     """Directory -> why it is not compared."""
     cells: Mapping[str, Mapping[str, Cell]]
     reward: str | None
-    """By which the replies were compared prompt by prompt."""
+    """By which the replies were compared prompt by prompt; ``accuracy`` where reward models were."""
+    by: str | None
+    """The same in words."""
     unpaired: str | None
     """Why nothing was compared prompt by prompt."""
     differences: tuple[Difference, ...]
     tournament: Tournament | None
+    wins: Mapping[str, Result]
+    """Policy -> plain win rate against its reference."""
     controlled: Mapping[str, Result | str]
+    """Policy -> the same at equal length, or why there is none."""
     frontiers: tuple[Frontier, ...]
+    curves: Mapping[str, Sequence[Band]]
+    """Metric -> training curves over steps, a band a group."""
+    drifts: Mapping[str, Sequence[Band]]
+    """The same over the KL of each step."""
+    alarms: Alarms
+    models: tuple[Judged, ...]
+    """Reward models on unseen pairs."""
+    no_models: Mapping[str, str]
+    """Reward models of which nothing can be drawn -> why."""
+    lineage: Lineage
 
     def shown(self) -> list[str]:
         """Metrics that stand first: what sets policies against a reference, accuracies, then the rest."""
@@ -77,6 +97,12 @@ class Comparison:
                 name: one if isinstance(one, str) else asdict(one) for name, one in self.controlled.items()
             },
             "frontiers": [asdict(one) for one in self.frontiers],
+            "alarms": asdict(self.alarms),
+            "reward_models": [asdict(one) for one in self.models],
+            "lineage": {
+                "nodes": [asdict(one) for one in self.lineage.nodes.values()],
+                "edges": [asdict(one) for one in self.lineage.edges],
+            },
         }
 
 
@@ -88,19 +114,29 @@ def compared(runs: Sequence[Found], left_out: Mapping[str, str], settings: Compa
     """
     groups, twins = grouped(runs)
     baseline = baseline_of(groups, settings.baseline)
-    field = field_of(groups)
+    field = pairs_field(groups) if runs[0].stage == "reward" else field_of(groups)
     paired = not isinstance(field, str) and len(field.contestants) > 1
+    series = series_of(groups)
+    models, no_models = reward_models(groups)
     return Comparison(
         stage=runs[0].stage,
         groups=tuple(groups),
         left_out={**left_out, **twins},
         cells=cells(groups),
         reward=None if isinstance(field, str) else field.reward,
-        unpaired=field if isinstance(field, str) else None if paired else "there is one policy only",
+        by=None if isinstance(field, str) else field.by(),
+        unpaired=field if isinstance(field, str) else None if paired else "there is one only to compare",
         differences=()
         if isinstance(field, str) or not paired
         else tuple(differences(field, baseline, settings.most_pairs)),
-        tournament=None if isinstance(field, str) or not paired else tournament(field),
+        tournament=None if isinstance(field, str) or not paired or field.of_pairs else tournament(field),
+        wins={} if isinstance(field, str) else against_reference(field),
         controlled={} if isinstance(field, str) else controlled(field),
         frontiers=tuple(frontiers(groups)),
+        curves=training_curves(series),
+        drifts=curves_over_drift(series),
+        alarms=alarms_of(groups, series),
+        models=tuple(models),
+        no_models=no_models,
+        lineage=lineage_of(groups),
     )

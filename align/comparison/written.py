@@ -1,4 +1,4 @@
-"""A comparison on disk and on the screen: tables as CSV, figures, the page, and what a terminal shows."""
+"""A comparison on disk: tables as CSV, figures, and the page."""
 
 from __future__ import annotations
 
@@ -8,37 +8,48 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from align.comparison.curves import training_curves
-from align.comparison.figures import Drawn, curves_figure, frontier_figure, matrix_figure, metric_figure, save
-from align.comparison.page import interval, p_value, page
+from align.comparison.drawn import Drawn, save
+from align.comparison.figures import differences_figure, length_figure, matrix_figure, metric_figure
+from align.comparison.figures_rewards import (
+    accuracy_figure,
+    calibration_figure,
+    frontier_figure,
+    overoptimisation_figure,
+)
+from align.comparison.figures_training import alarms_figure, curves_figure, drift_figure
+from align.comparison.in_short import words_of
+from align.comparison.lineage_figure import lineage_figure
+from align.comparison.page import page
 from align.comparison.whole import Comparison
 from align.files import write_json, write_whole
-from align.report.names import in_words, measure
-from align.report.terminal import number
 from align.types import Result
-
-SHOWN_METRICS = 6
-SHOWN_DIFFERENCES = 20
 
 
 def figures_of(found: Comparison) -> list[Drawn]:
-    """Every figure that there are numbers for."""
+    """Every figure that there are numbers for, in the order of the page."""
     drawn = []
     first = next(iter(found.shown()), None)
     if first is not None and len(found.groups) > 1:
-        words = in_words(Result(first, 0.0, 0, None, None, ""))
-        drawn.append(metric_figure(first, found.cells[first], words[:1].upper() + words[1:]))
+        drawn.append(metric_figure(first, found.cells[first], words_of(first)))
+    if found.differences:
+        drawn.append(differences_figure(found.differences, str(found.by)))
     if found.tournament is not None:
         drawn.append(matrix_figure(found.tournament, str(found.reward)))
+    if any(isinstance(one, Result) for one in found.controlled.values()):
+        drawn.append(length_figure(found.wins, found.controlled))
     if found.frontiers:
         drawn.append(frontier_figure(found.frontiers))
-    curves = training_curves(found.groups)
-    return [*drawn, curves_figure(curves)] if curves else drawn
+        if any(one.curve is not None for one in found.frontiers):
+            drawn.append(overoptimisation_figure(found.frontiers))
+    if found.models:
+        drawn += [calibration_figure(found.models), accuracy_figure(found.models)]
+    if found.curves:
+        drawn.append(curves_figure(found.curves))
+    if found.drifts:
+        drawn.append(drift_figure(found.drifts))
+    if found.alarms.raised:
+        drawn.append(alarms_figure(found.alarms))
+    return [*drawn, lineage_figure(found.lineage)]
 
 
 def write(found: Comparison, folder: Path) -> dict[str, Path]:
@@ -56,12 +67,13 @@ def write(found: Comparison, folder: Path) -> dict[str, Path]:
     ]
     write_whole(folder / "metrics.csv", csv_text(columns, rows))
     of_pairs = (
-        "ours theirs difference ci_low ci_high win_rate p p_holm p_seeds_holm mcnemar detectable verdict"
+        "ours theirs difference ci_low ci_high win_rate p p_holm p_seeds_holm mcnemar detectable "
+        "seeds_detectable verdict"
     )
     pairs = [
         (
             *(one.ours, one.theirs, *_numbers(one.score), one.win_rate, one.p, one.p_holm),
-            *(one.seeds_p_holm, one.mcnemar, one.detectable, one.verdict),
+            *(one.seeds_p_holm, one.mcnemar, one.detectable, one.seeds_detectable, one.verdict),
         )
         for one in found.differences
     ]
@@ -79,37 +91,6 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     writer.writerow(columns)
     writer.writerows(rows)
     return text.getvalue()
-
-
-def print_comparison(found: Comparison, console: Console | None = None) -> None:
-    """The first metrics of each group, and what may be said of each pair."""
-    console = console or Console()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in ("group", "value", "95 % interval", "seed sd", "n"):
-        table.add_column(name, justify="left" if name == "group" else "right", overflow="fold")
-    for metric in found.shown()[:SHOWN_METRICS]:
-        about = metric.removesuffix(measure(Result(metric, 0.0, 0, None, None, ""))).rstrip("/")
-        words = in_words(Result(metric, 0.0, 0, None, None, ""))
-        table.add_row(Text(f"{about}: {words}" if about else words, style="bold"), "", "", "", "")
-        for label, cell in found.cells[metric].items():
-            spread = "" if cell.spread is None else number(cell.spread)
-            value, n = number(cell.result.value), str(cell.result.n)
-            table.add_row(Text(f"  {label}"), value, interval(cell.result), spread, n)
-    console.print(table)
-    if found.unpaired:
-        console.print(Text(f"\nNothing was compared prompt by prompt: {found.unpaired}."))
-        return
-    pairs = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in (f"less, by {found.reward}", "difference", "p", "p seeds", "verdict"):
-        pairs.add_column(name, overflow="fold")
-    for one in found.differences[:SHOWN_DIFFERENCES]:
-        shown = (number(one.score.value), p_value(one.p_holm), p_value(one.seeds_p_holm))
-        pairs.add_row(Text(f"{one.ours} - {one.theirs}"), *shown, Text(one.verdict))
-    console.print("")
-    console.print(pairs)
-    rest = len(found.differences) - SHOWN_DIFFERENCES
-    if rest > 0:
-        console.print(f"... and {rest} more pairs in differences.csv")
 
 
 def _numbers(result: Result) -> tuple[float, float | None, float | None]:

@@ -6,6 +6,7 @@ A Bradley-Terry model gives a pair's chosen reply the probability sigmoid(margin
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -97,13 +98,36 @@ def of_margins(metric: str, margins: ArrayLike, clusters: Clusters = None, bins:
     Raises:
         DataError: as ``calibration``; every margin is 0.
     """
+    said = claims(metric, margins, clusters)
+    return calibration(metric, said.chances, said.right, said.keys, bins)
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What margins claim (B,), whether it is so (B,; 0 or 1), and which unit each belongs to."""
+
+    chances: Array
+    right: Array
+    sizes: Array
+    """Size of the margins (B,), in nats of log odds."""
+    keys: list[Hashable]
+
+
+def claims(metric: str, margins: ArrayLike, clusters: Clusters = None) -> Claims:
+    """The event is that the reply a model prefers is the chosen one; margins of 0 say nothing: left out.
+
+    Raises:
+        DataError: every margin is 0, or there are none; numbers of margins and clusters that differ.
+    """
     found = finite(margins, metric)
+    if clusters is not None and len(clusters) != len(found):
+        raise DataError(f"{metric}: {len(found)} margins, but {len(clusters)} keys of clusters")
     kept = np.flatnonzero(found != 0)
     if not kept.size:
         raise DataError(f"{metric}: the model scores every pair alike")
-    keys = None if clusters is None else [clusters[int(place)] for place in kept]
-    chances = 1 / (1 + np.exp(-np.abs(found[kept])))
-    return calibration(metric, chances, found[kept] > 0, keys, bins)
+    keys: list[Hashable] = [int(place) if clusters is None else clusters[int(place)] for place in kept]
+    sizes = np.abs(found[kept])
+    return Claims(1 / (1 + np.exp(-sizes)), (found[kept] > 0).astype(np.float64), sizes, keys)
 
 
 def accuracy_by(
@@ -120,9 +144,13 @@ def accuracy_by(
     found, numbers = finite(margins, metric), finite(by, metric)
     if len(found) != len(numbers):
         raise DataError(f"{metric}: {len(found)} margins, but {len(numbers)} numbers to bin by")
-    edges = np.unique(np.quantile(numbers, np.linspace(0, 1, bins + 1)))
-    if len(edges) == 1:
-        edges = np.array([edges[0], edges[0]])
+    alike = np.unique(numbers)
+    if len(alike) <= bins:
+        edges = np.append(
+            alike, alike[-1]
+        )  # a bin a value (shares of votes, say): quantiles would merge them
+    else:
+        edges = np.unique(np.quantile(numbers, np.linspace(0, 1, bins + 1)))
     return _binned(metric, numbers, (np.sign(found) + 1) / 2, clusters, edges)[0]
 
 

@@ -15,7 +15,14 @@ import numpy as np
 
 from align.errors import DataError
 from align.evaluation.seeds import t_probability
-from align.evaluation.statistics import RESAMPLES, Clusters, finite, paired_difference, studentised
+from align.evaluation.statistics import (
+    RESAMPLES,
+    Clusters,
+    finite,
+    paired_difference,
+    standard_error,
+    studentised,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -124,9 +131,14 @@ def detectable(spread: float, n: int, level: float = LEVEL, power: float = POWER
     return (normal.inv_cdf(1 - level / 2) + normal.inv_cdf(power)) * spread / math.sqrt(n)
 
 
-def detectable_difference(ours: ArrayLike, theirs: ArrayLike) -> float:
-    """``detectable`` of paired values (n,), one a unit, with the spread of their own differences."""
+def detectable_difference(
+    ours: ArrayLike, theirs: ArrayLike, clusters: Clusters = None, level: float = LEVEL
+) -> float:
+    """``detectable`` of paired values (n,), with the spread of their own differences over clusters.
+
+    Among m tests give ``level`` / m: the smallest of m p-values has to pass that under Holm's correction.
+    """
     left, right = finite(ours, "detectable"), finite(theirs, "detectable")
     if len(left) != len(right) or len(left) < 2:
         raise DataError(f"detectable: takes two pairs or more, got {len(left)} and {len(right)} values")
-    return detectable(float((left - right).std(ddof=1)), len(left))
+    return detectable(standard_error(left - right, clusters), 1, level)

@@ -84,6 +84,24 @@ def seed_effect(
     return SeedEffect(Result(metric, value, n, value - half, value + half, "welch"), p, value / pooled)
 
 
+def detectable_over_seeds(
+    ours: ArrayLike, theirs: ArrayLike | None = None, level: float = 0.05, power: float = 0.8
+) -> float:
+    """Smallest difference that as many runs show with probability ``power``, seeds scattering as they do.
+
+    (t(1 - level/2) + t(power)) standard errors at the degrees of freedom of ``seed_effect``, or of
+    ``seed_gain`` where there are none of theirs: the usual approximation to the noncentral t.
+    """
+    left = finite(ours, "detectable_over_seeds")
+    a, degrees = seed_spread(left) ** 2 / len(left), float(len(left) - 1)
+    if theirs is not None:
+        right = finite(theirs, "detectable_over_seeds")
+        b = seed_spread(right) ** 2 / len(right)
+        degrees = (a + b) ** 2 / (a**2 / degrees + b**2 / (len(right) - 1)) if a + b else degrees
+        a += b
+    return (t_quantile(1 - level / 2, degrees) + t_quantile(power, degrees)) * math.sqrt(a)
+
+
 def seed_gain(metric: str, gains: ArrayLike, confidence: float = CONFIDENCE) -> SeedEffect:
     """Mean over runs of what each gained over one and the same reference, by Student's test against 0.
 

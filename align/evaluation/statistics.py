@@ -94,12 +94,13 @@ def normal(value: float, standard_error: float, confidence: float = CONFIDENCE) 
     return Interval(value - half, value + half)
 
 
-def standard_error(values: ArrayLike) -> float:
-    """Standard error of the mean of independent values (variance over n - 1)."""
+def standard_error(values: ArrayLike, clusters: Clusters = None) -> float:
+    """Standard error of the mean of values (variance over n - 1), with clusters as the independent units."""
     checked = finite(values, "standard_error")
-    if len(checked) < 2:
-        raise DataError(f"standard_error: takes two values or more, got {len(checked)}")
-    return float(checked.std(ddof=1) / math.sqrt(len(checked)))
+    sums, counts = _grouped(checked, clusters)
+    if len(sums) < 2:
+        raise DataError(f"standard_error: takes two independent values or more, got {len(sums)}")
+    return _ratio_error(sums, counts)
 
 
 def mean_interval(

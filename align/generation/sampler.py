@@ -5,7 +5,7 @@ Legend: N replies, M tokens of a reply at most, B rows alive, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -87,6 +87,29 @@ class Sampler:
                 if finished and progress is not None:
                     progress(finished)
         return writing.replies()
+
+    def stream(self, prompt_ids: TokenIds, settings: SamplingSettings, seed: int) -> Iterator[list[int]]:
+        """The reply that ``draw`` would give to this prompt alone, token by token: all its tokens so far.
+
+        Where transformers' ``generate`` writes, there is one look, at the end.
+
+        Raises:
+            ModelError, NonFiniteError: as ``draw``.
+        """
+        _check_room(self.policy, [prompt_ids], settings)
+        if self.refusal is not None:
+            yield list(generate(self.policy, [prompt_ids], settings, seed)[0].token_ids)
+            return
+        whole = plain_model(self.policy.model)
+        head = head_of(whole)
+        assert head is not None, "the probe has used it"
+        with evaluating(self.policy.model), attending(whole):
+            writing = _Writing(self.policy, head, [prompt_ids], settings, seed, None, None)
+            while writing.goes_on:
+                # not held while the caller works: it is the whole process's, and another may be streaming
+                with torch.no_grad():
+                    writing.step()
+                yield writing.tokens(0)
 
 
 def open_sampler(policy: Policy, say: Callable[[str], None] = say_once) -> Sampler:
@@ -185,6 +208,11 @@ class _Writing:
             self._place_B = self._place_B[order_B]
             self._tokens_B = self._tokens_B[torch.from_numpy(order_B).to(self._tokens_B.device)]
         return finished
+
+    def tokens(self, place: int) -> list[int]:
+        """What one reply has so far."""
+        found: list[int] = self._tokens_NM[place, : self._counts_N[place]].tolist()
+        return found
 
     def replies(self) -> list[SampledReply]:
         """What was written, in the order of the prompts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
@@ -107,16 +108,14 @@ def read_metrics(path: Path, most: int | None = None) -> list[dict[str, Any]]:
 
     Lines of one step are merged and the later value wins (a resumed run repeats steps). A last line
     without its newline is one that is still being written, or that a kill cut: it is left out. ``most`` reads
-    about as many, evenly spaced up to the last, and all that have a validation value, of which there are few.
+    as many at most, evenly spaced from the first; and the last one, and all that have a validation value or
+    raised an alarm, of which there are few.
 
     Raises:
         DataError: there is no such file, or a line is not a JSON object with a ``step``.
     """
     steps: dict[int, dict[str, Any]] = {}
-    lines = _numbered(path)
-    if most is not None and len(lines) > most:
-        every, last = math.ceil(len(lines) / most), len(lines) - 1
-        lines = [one for at, one in enumerate(lines) if (last - at) % every == 0 or '"validation"' in one[1]]
+    lines = _numbered(path) if most is None else _some(path, most)
     for number, line in lines:
         if not line.endswith("\n"):
             continue
@@ -128,6 +127,34 @@ def read_metrics(path: Path, most: int | None = None) -> list[dict[str, Any]]:
             )
         steps[step] = steps.get(step, {}) | row
     return [steps[step] for step in sorted(steps)]
+
+
+_RARE = re.compile(rb'"validation"|"alarms/(?!raised")')
+"""What few lines hold; every line of a watched run says how many alarms were raised so far."""
+
+
+def _some(path: Path, most: int) -> list[tuple[int, str]]:
+    """As ``_numbered``: evenly spaced lines, the last, and rare ones. Bytes, since most are only counted."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    lines = content.split(b"\n")
+    end = len(lines) - (1 if lines[-1] else 2)
+    # a power of two, counted from the first: runs of different lengths share the lines of the coarser one
+    every = 2 ** max(0, math.ceil(math.log2((end + 1) / most))) if end >= 0 else 1
+    wanted = {*range(0, end + 1, every), max(0, end)}
+    at = place = 0
+    for found in _RARE.finditer(content):
+        place += content.count(b"\n", at, found.start())
+        at = found.start()
+        wanted.add(place)
+    cut = "" if lines[-1] else "\n"
+    try:
+        kept = [(place + 1, lines[place].decode()) for place in sorted(wanted) if lines[place].strip()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    return [(number, line + ("\n" if number <= end else cut)) for number, line in kept]
 
 
 def _result(path: Path, number: int, entry: Any) -> Result:

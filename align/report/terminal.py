@@ -103,13 +103,18 @@ def number(value: float) -> str:
 
 
 def clipped(text: str, limit: int = SHOWN_CHARACTERS) -> str:
-    """Text that is safe to print: control characters (a reply may hold escape codes) shown as escapes."""
+    """The beginning of a text, safe to print."""
     cut = f"{text[:limit].rstrip()} ... ({len(text) - limit} more characters)" if len(text) > limit else text
+    return printable(cut.strip())
+
+
+def printable(text: str) -> str:
+    """Control characters (a reply may hold escape codes that a terminal obeys) as escapes; new lines stay."""
     return "".join(
         character.encode("unicode_escape").decode()
         if unicodedata.category(character) in ("Cc", "Cs", "Cf") and character not in "\n\u200c\u200d"
         else character
-        for character in cut.strip()
+        for character in text
     )
 
 

@@ -18,25 +18,28 @@ class Compare:
     """``stage=compare``: one page, tables and figures of finished runs; nothing is run again."""
 
     runs: tuple[str, ...]
-    """Run directories, patterns (``'sweep/*'``), or folders that hold them (a sweep's ``run.dir``)."""
+    """Run directories, patterns (``'sweep/*'``), folders that hold them (a sweep's ``run.dir``), or projects
+    of Weights & Biases (``wandb:ENTITY/PROJECT``, ``wandb:ENTITY/PROJECT/GROUP``)."""
     compare: CompareSettings = field(default_factory=CompareSettings)
 
     def execute(self, run: Run) -> None:
         """Writes comparison.html, compare.json, results.json, the tables as CSV and the figures."""
         from align.comparison.found import read_runs, run_directories
+        from align.comparison.told import print_comparison
         from align.comparison.whole import compared
-        from align.comparison.written import print_comparison, write
+        from align.comparison.written import write
         from align.report.console import say
+        from align.tracking.wandb_runs import PREFIX, fetched
 
-        directories = [
-            place for place in run_directories(self.runs) if place.resolve() != run.directory.resolve()
-        ]
-        found, left_out = read_runs(directories)
+        from_wandb = [word for word in self.runs if word.startswith(PREFIX)]
+        mirrored = [place for word in from_wandb for place in fetched(word, run.directory / "mirrored")]
+        on_disk = run_directories([word for word in self.runs if word not in from_wandb])
+        directories = [place for place in on_disk if place.resolve() != run.directory.resolve()]
+        found, left_out = read_runs([*directories, *mirrored], self.compare.stage)
         comparison = compared(found, left_out, self.compare)
         for left, reason in comparison.left_out.items():
             say(f"left out {left}: {reason}")
-        for one in found:
-            run.note_input(one.name, str(one.directory), one.data)
+        run.note_inputs({one.name: (str(one.directory), one.data) for one in found})
         places = write(comparison, run.directory)
         run.write_results(comparison.results())
         print_comparison(comparison)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from made_sweep import PROMPTS, evaluated, scores, sweep, trained
 from align.comparison.differences import Difference, differences
 from align.comparison.found import read_runs, run_directories
 from align.comparison.groups import Group, grouped
-from align.comparison.replies import Field, controlled, field_of, tournament, wins_of
+from align.comparison.replies import Field, against_reference, controlled, field_of, tournament, wins_of
 from align.evaluation.paired import mcnemar
+from align.evaluation.seeds import detectable_over_seeds, t_quantile
 from align.types import Result
 
 
@@ -62,7 +64,14 @@ def test_many_prompts_do_not_make_up_for_seeds_that_scatter(tmp_path: Path) -> N
     assert found.p_holm < 0.001
     assert found.seeds is not None
     assert found.seeds.p > 0.5
-    assert found.verdict.endswith("seeds alone may explain it")
+    # each side's two seeds lie 3 apart: 3 / sqrt(2) is their spread, 1.5 the error of a mean, 2 the degrees
+    error = (1.5**2 + 1.5**2) ** 0.5
+    needed = (t_quantile(0.975, 2) + t_quantile(0.8, 2)) * error
+    # three pairs are tested, the reference among them
+    assert found.seeds_detectable is not None
+    assert found.seeds_detectable > needed
+    assert detectable_over_seeds([0.0, 3.0], [-0.5, 2.5]) == pytest.approx(needed)
+    assert "seeds alone may explain it; as many would show one of" in found.verdict
 
 
 def test_one_seed_says_nothing_of_others_and_has_mcnemars_test(tmp_path: Path) -> None:
@@ -85,8 +94,10 @@ def test_equal_replies_show_no_difference_and_what_n_could_show(tmp_path: Path) 
     found = _found(tmp_path / "e")["loss.beta=0.1", "loss.beta=0.5"]
     assert found.score.value == pytest.approx(0.0, abs=1e-12)
     left, right = np.array(scores(1.0, ord("a"))), np.array(scores(1.0, ord("b")))
-    assert found.detectable == pytest.approx(2.801585 * (left - right).std(ddof=1) / 40**0.5, rel=1e-5)
-    assert found.verdict.startswith(f"no difference shown; {PROMPTS} prompts")
+    # among three pairs the smallest p has to be a third of 0.05
+    quantiles = NormalDist().inv_cdf(1 - 0.05 / 6) + NormalDist().inv_cdf(0.8)
+    assert found.detectable == pytest.approx(quantiles * (left - right).std(ddof=1) / 40**0.5, rel=1e-9)
+    assert found.verdict.startswith(f"no difference shown; {PROMPTS} prompts would show one of")
 
 
 def test_too_many_pairs_are_held_against_the_baseline(tmp_path: Path) -> None:
@@ -131,10 +142,17 @@ def test_win_rates_at_equal_length(tmp_path: Path) -> None:
     assert "one side won all" in lost
 
 
+def test_plain_wins_stand_beside_those_at_equal_length(tmp_path: Path) -> None:
+    """30 of 40 replies score above the reference's 0, and 2 as high."""
+    evaluated(tmp_path / "e" / "a", trained(tmp_path / "d", 0.1, 1), [1.0] * 30 + [0.0] * 2 + [-1.0] * 8)
+    (found,) = against_reference(_field(tmp_path / "e")[1]).values()
+    assert (found.value, found.n) == (31 / 40, PROMPTS)
+
+
 def test_other_prompts_or_no_samples_are_told(tmp_path: Path) -> None:
     folder = sweep(tmp_path, seeds=(1, 2))
     rows = (folder / "loss.beta=0.1_seed=1" / "samples.jsonl").read_text().splitlines()
     (folder / "loss.beta=0.1_seed=1" / "samples.jsonl").write_text("\n".join(rows[1:]) + "\n")
     assert field_of(_groups(folder)) == "the runs' samples answer different prompts"
     (folder / "loss.beta=0.1_seed=1" / "samples.jsonl").unlink()
-    assert field_of(_groups(folder)) == "not every run left samples.jsonl"
+    assert field_of(_groups(folder)) == "not every run left samples.jsonl (stage=evaluate does)"

@@ -59,13 +59,15 @@ def test_a_single_run_keeps_its_own_interval(tmp_path: Path) -> None:
 def test_runs_on_other_data_are_refused_by_name(tmp_path: Path) -> None:
     folder = sweep(tmp_path, betas=(0.1,))
     evaluated(folder / "stray", trained(tmp_path / "d", 0.3, 1), scores(1.0, 1), data="d2")
-    with pytest.raises(DataError, match=r"evaluation data.*\n  d1: .*seed=1, .*\n  d2: stray$"):
+    with pytest.raises(
+        DataError, match=r"evaluation data.*\n  d1: .*seed=1, .*\n  d2: stray\n.*same dataset"
+    ):
         read_runs(run_directories([str(folder)]))
 
 
 def test_runs_of_several_stages_are_refused_by_name(tmp_path: Path) -> None:
     evaluated(tmp_path / "one", trained(tmp_path / "other", 0.3, 1), scores(1.0, 1))
-    with pytest.raises(DataError, match=r"stages.*\n  evaluate: one\n  dpo: other"):
+    with pytest.raises(DataError, match=r"stages.*\n  stage=evaluate: one\n  stage=dpo: other\n"):
         read_runs(run_directories([str(tmp_path / "one"), str(tmp_path / "other")]))
 
 

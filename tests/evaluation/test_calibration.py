@@ -74,6 +74,13 @@ def test_pairs_alike_share_a_bin_and_prompts_are_units() -> None:
     assert [one.share.n for one in filled] == pytest.approx([20] * 5, abs=1)
 
 
+def test_few_values_have_a_bin_each() -> None:
+    """Votes of 2 of 3 and 3 of 3, mostly the latter: quantiles would have put them together."""
+    weak, sure = accuracy_by("rm", [-1.0, 1.0, 1.0, 1.0, 1.0, -1.0], [2 / 3, 1.0, 1.0, 1.0, 1.0, 2 / 3])
+    assert (weak.share.value, sure.share.value) == (0.0, 1.0)
+    assert (weak.mean, sure.mean) == pytest.approx((2 / 3, 1.0))
+
+
 def test_what_is_no_probability_is_refused() -> None:
     with pytest.raises(DataError, match="probabilities"):
         calibration("rm", [1.2], [1])

@@ -253,7 +253,7 @@ def test_what_cannot_be_summarised_is_refused() -> None:
         stats.mean("m", [1.0, 2.0], clusters=["a"])
     with pytest.raises(DataError, match=r"shape \(1, 2\)"):
         stats.mean("m", [[1.0, 2.0]])
-    with pytest.raises(DataError, match="two values"):
+    with pytest.raises(DataError, match="two independent values"):
         stats.standard_error([1.0])
     with pytest.raises(ValueError, match="successes"):
         stats.wilson(3, 2)

@@ -159,12 +159,13 @@ def test_evaluations_of_the_same_prompts_stand_side_by_side() -> None:
     assert merged_samples([]) == []
 
 
-def test_a_long_run_is_read_at_every_few_lines_with_its_end_and_its_validation(tmp_path: Path) -> None:
-    """1,001 lines at most 100: every 11th back from the last, and the one that was validated."""
+def test_a_long_run_is_read_at_every_few_lines_with_its_end_and_its_events(tmp_path: Path) -> None:
+    """1,001 lines at most 100: every 16th (a power of two), the last, the validated and the alarmed one."""
+    events = {500: {"validation": 0.5}, 702: {"alarms/kl_high": 1.0}}
     rows = [
-        {"step": step, "loss": 1.0} | ({"validation": 0.5} if step == 500 else {}) for step in range(1, 1002)
+        {"step": step, "loss": 1.0, "alarms/raised": 0.0} | events.get(step, {}) for step in range(1, 1002)
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     found = [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl", most=100)]
-    assert found == sorted({*range(1001, 0, -11), 500})
+    assert found == sorted({*range(1, 1002, 16), 1001, 500, 702})
     assert len(read_metrics(tmp_path / "metrics.jsonl", most=2000)) == 1001

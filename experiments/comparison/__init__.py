@@ -1,0 +1,1 @@
+"""How long does a comparison of many runs take, and do its intervals hold what they promise?"""
