@@ -24,9 +24,6 @@ from types import FrameType
 PERIOD = 0.5
 """Seconds between signs of life."""
 
-COMPUTES = 0.05
-"""Share of one core above which a process is at work; threads that only wake up now and then need less."""
-
 _WAITING_ROOMS = {
     "other ranks": ("/torch/distributed/", "/deepspeed/", "/torch/utils/file_baton.py", "/filelock/"),
     "the network": ("/huggingface_hub/", "/httpcore/", "/urllib3/", "/wandb/", "/socket.py", "/ssl.py"),
@@ -54,6 +51,15 @@ class Beat:
     """The innermost line of this project's code."""
     mark: str
     """What the code itself said last of where it is."""
+
+
+def at_work(used: float, seconds: float) -> bool:
+    """Whether a process that has used so much processor time in so many seconds does something.
+
+    Threads that only wake up now and then use less than a hundredth; one that computes on a machine with
+    ten others like it uses more.
+    """
+    return used > 0.05 + 0.01 * seconds
 
 
 def mark(text: str) -> None:
@@ -97,10 +103,9 @@ class Pulse(threading.Thread):
         self._over = threading.Event()
         # kept open: the handler writes to it from wherever the process hangs
         self._stacks = stack_file(folder, rank).open("w", encoding="utf-8")
-        self._looked = time.monotonic()
-        self._quiet_since = self._looked
+        self._quiet_since = time.monotonic()
         self._stack: tuple[tuple[int, int], ...] = ()
-        self._used: float | None = None
+        self._base: tuple[float, float] | None = None
 
     def __enter__(self) -> Pulse:
         faulthandler.register(signal.SIGUSR1, file=self._stacks, all_threads=True)
@@ -122,14 +127,15 @@ class Pulse(threading.Thread):
         now = time.monotonic()
         frames = sys._current_frames()
         stack = _signature(frames.get(threading.main_thread().ident or 0))
-        moved = stack != self._stack
-        # counted only where the stack stands still: it costs a millisecond
-        used = None if moved else _used()
-        if used is not None and self._used is not None:
-            moved = used - self._used > COMPUTES * (now - self._looked)
-        if moved:
-            self._quiet_since = now
-        self._stack, self._used, self._looked = stack, used, now
+        if stack != self._stack:
+            self._stack, self._base, self._quiet_since = stack, None, now
+        else:  # counted only where the stack stands still: it costs a millisecond
+            used = _used()
+            since, before = self._base or (now, used)
+            if at_work(used - before, now - since):
+                self._base, self._quiet_since = (now, used), now
+            else:
+                self._base = (since, before)
         beat = Beat(
             pid=os.getpid(),
             thread=threading.main_thread().ident or 0,

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from align.distributed.pulse import COMPUTES, PERIOD, Beat, process_state, read_beat, stack_file
+from align.distributed.pulse import PERIOD, Beat, at_work, process_state, read_beat, stack_file
 
 SHARE_OF_GRACE = 0.7
 """A rank that stood still for this share of ``launch.grace`` hangs: the rest is for ending all of them."""
@@ -32,7 +32,7 @@ class Outside:
     """When processes were seen at work from outside: code that lets no thread run sends no sign of life."""
 
     def __init__(self) -> None:
-        self._used: dict[int, tuple[float, float]] = {}
+        self._base: dict[int, tuple[float, float]] = {}
         self._moved: dict[int, float] = {}
 
     def moved(self, pid: int, now: float) -> float:
@@ -44,10 +44,10 @@ class Outside:
         except psutil.Error:
             return self._moved.get(pid, 0.0)
         used = times.user + times.system
-        before, looked = self._used.get(pid, (used, now))
-        if used - before > COMPUTES * (now - looked) or process_state(pid) == "D":
+        since, before = self._base.setdefault(pid, (now, used))
+        if at_work(used - before, now - since) or process_state(pid) == "D":
+            self._base[pid] = (now, used)
             self._moved[pid] = now
-        self._used[pid] = (used, now)
         return self._moved.get(pid, 0.0)
 
     def refreshed(self, beats: Mapping[int, Beat | None], now: float) -> dict[int, Beat | None]:

@@ -46,6 +46,7 @@ class Dpo:
         """Writes ``model/``; ``dpo/implicit/accuracy`` (unseen pairs) and ``dpo/alarms`` to results.json."""
         from align.distributed.world import led
         from align.models.policy import save_policy
+        from align.report.closing import closing
         from align.report.figures import training_figure
         from align.stages._common import (
             fit,
@@ -82,3 +83,4 @@ class Dpo:
         run.offer_model()
         run.write_results([*unseen(data.test), *alarms])
         led(lambda: training_figure(run.directory, run.directory / "figures" / "training.png"))
+        closing(run)

@@ -49,6 +49,7 @@ class Kto:
         """Writes ``model/``; ``kto/loss`` and its parts (unseen replies), ``kto/alarms`` to results.json."""
         from align.distributed.world import led
         from align.models.policy import save_policy
+        from align.report.closing import closing
         from align.report.figures import training_figure
         from align.stages._common import fit, open_policy, prepare_data, ready, some_unseen
         from align.stages._unpaired import held_out_loss, unpaired_reference, warn_of_micro_batches
@@ -72,3 +73,4 @@ class Kto:
         found = [] if unseen is None else held_out_loss(policy.model, objective, unseen, self.training)
         run.write_results([*found, *alarms])
         led(lambda: training_figure(run.directory, run.directory / "figures" / "training.png"))
+        closing(run)

@@ -50,6 +50,7 @@ class Reward:
         from align.evaluation.pair_scores import write_pair_scores
         from align.models.scalar import save_scalar
         from align.models.unseen import write_unseen
+        from align.report.closing import closing
         from align.report.figures import reward_figure
         from align.stages._common import accuracy_of, fit, open_scalar, pair_scores, prepare_data, ready
         from align.stages._truth import bayes_accuracy, pair_lines
@@ -78,3 +79,4 @@ class Reward:
         truth = bayes_accuracy(self.dataset.source, data.test)
         run.write_results([*measured, *truth, *alarms])
         led(lambda: reward_figure(run.directory, run.directory / "figures" / "reward.png"))
+        closing(run)

@@ -36,6 +36,7 @@ class Sft:
         """Writes ``model/``, and ``sft/nll`` (nats a reply token on unseen prompts) to results.json."""
         from align.distributed.world import led
         from align.models.policy import save_policy
+        from align.report.closing import closing
         from align.report.figures import training_figure
         from align.stages._common import fit, held_out, open_policy, prepare_data, ready
         from align.training.objectives import Imitation
@@ -49,3 +50,4 @@ class Sft:
         unseen = held_out(policy.model, objective, data.test, self.training, {"nll": "sft/nll"})
         run.write_results([*unseen, *alarms])
         led(lambda: training_figure(run.directory, run.directory / "figures" / "training.png"))
+        closing(run)
