@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 import torch
 from ranks import PARTED, Command, assert_same_path, on_ranks, words
 from safetensors.torch import load_file
-from tiny_runs import align, lines, record
+from tiny_runs import WORLD, align, lines, record
+
+from align.report.files import read_samples
 
 pytestmark = pytest.mark.medium
 
@@ -65,6 +68,19 @@ def _stages(root: Path, start: Path) -> dict[str, tuple[str, ...]]:
     }
 
 
+def _samplers(root: Path, start: Path) -> dict[str, tuple[str, ...]]:
+    """Stages that sample and score without training."""
+    policy, judge = f"model.path={start / 'sft'}", f"reward.path={start / 'reward'}"
+    asked = (*WORLD, policy, "sampling.max_new_tokens=10", "reward=bradley_terry", judge)
+    chosen = ("best_of_n.n=3", "best_of_n.prompts=5", "best_of_n.chunk=2")
+    collected = ("collect=best_of_n", "collection.limit=5", "collection.chunk=2")
+    return {
+        "evaluate": ("stage=evaluate", *asked, f"reference.path={start / 'early'}", "evaluation.prompts=5"),
+        "best_of_n": ("stage=best_of_n", *asked, *chosen),
+        "collect": ("stage=collect", *asked, *collected),
+    }
+
+
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory: pytest.TempPathFactory) -> Trees:
     """All runs: those of one rank in this process, those of two in one start."""
@@ -73,8 +89,11 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> Trees:
     align(*words("dpo", one / "dpo", *UNEVEN))
     for command in _stages(one, one).values():
         align(*command)
+    for stage, command in _samplers(one, one).items():
+        align(*command, f"run.dir={one / stage}")
     many = [Command(words("dpo", two / kind, *UNEVEN, *more)) for kind, more in KINDS.items()]
     many += [Command((*command, *PARTED)) for command in _stages(two, one).values()]
+    many += [Command((*command, f"run.dir={two / stage}")) for stage, command in _samplers(two, one).items()]
     many.append(Command(words("dpo", two / "struck", *UNEVEN, "deepspeed=zero2"), code=143, sigterm=(1, 5)))
     on_ranks(many, root / "start")
     return Trees(one, two)
@@ -119,6 +138,23 @@ def test_every_stage_takes_the_path_of_one_rank(trees: Trees, stage: str) -> Non
     steps = len(lines(trees.one / stage))
     assert steps == (4 if stage in ("ppo", "rloo", "grpo", "online_dpo") else 8)
     assert_same_path(trees.one / stage, trees.two / stage, steps)
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "best_of_n", "collect"])
+def test_shared_samples_and_scores_are_those_of_one_rank(trees: Trees, stage: str) -> None:
+    """The same replies to the same prompts, chunk by chunk; scores and results up to rounding."""
+    one, two = (json.loads((root / stage / "results.json").read_text()) for root in (trees.one, trees.two))
+    assert one, "nothing was measured"
+    assert [result["metric"] for result in two] == [result["metric"] for result in one]
+    for mine, theirs in zip(one, two, strict=True):
+        assert theirs["value"] == pytest.approx(mine["value"], rel=1e-5, abs=1e-5), mine["metric"]
+    rows = [read_samples(root / stage / "samples.jsonl") for root in (trees.one, trees.two)]
+    texts = [
+        [(row["prompt"], {who: reply["text"] for who, reply in row["replies"].items()}) for row in found]
+        for found in rows
+    ]
+    assert texts[0], "no sample"
+    assert texts[1] == texts[0]
 
 
 def test_early_stopping_is_the_same_decision(trees: Trees) -> None:
