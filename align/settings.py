@@ -204,6 +204,8 @@ class DeepspeedSettings:
     """Parameters of at most this many numbers stay whole on every rank at stage 3: norms and biases, say."""
 
     def __post_init__(self) -> None:
+        if self.bucket_size % 2:
+            raise ConfigError(f"bucket_size={self.bucket_size} is odd, and DeepSpeed takes an even number")
         if self.offload and self.stage < 2:
             raise ConfigError(f"offload=true is for stage 2 and 3, not for stage {self.stage}")
 

@@ -26,6 +26,12 @@ STEPS = (
 PARTED = ("deepspeed=zero3", "deepspeed.whole_below=0")
 """ZeRO 3 with every weight in parts, the smallest ones too."""
 RANKS = 2
+SHORT = ("training.max_steps=8", "training.batch_size=9")
+"""At once on one rank; on two, five and four."""
+ROLLOUTS = ("training.max_steps=4", "training.batch_size=6", "sampling.max_new_tokens=10")
+ROLLOUTS += ("evaluation.prompts=5", "evaluation.shown=1")
+SAMPLING = ("ppo", "rloo", "grpo", "online_dpo")
+STAGES = ("sft", "reward", "kto", *SAMPLING)
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,32 @@ def words(stage: str, directory: Path, *more: str, start: Path | None = None) ->
     """A short training on the embedded world, from ``start`` or from scratch."""
     model = (f"model.path={start}",) if start else SHAPE
     return (f"stage={stage}", f"run.dir={directory}", *model, *WORLD, *STEPS, *more)
+
+
+def stages_of(root: Path, start: Path) -> dict[str, tuple[str, ...]]:
+    """A command for each stage but DPO; those that sample start from ``start``'s policy and reward."""
+    judge = f"reward.path={start / 'reward'}"
+
+    def sampling(stage: str, *more: str) -> tuple[str, ...]:
+        return words(stage, root / stage, *ROLLOUTS, judge, *more, start=start / "sft")
+
+    return {
+        "sft": words("sft", root / "sft", *SHORT),
+        "reward": words("reward", root / "reward", *SHORT, "training.eval_every=4"),
+        # the drift is estimated a micro-batch at a time: four replies, on each number of ranks
+        "kto": words(
+            "kto",
+            root / "kto",
+            "training.max_steps=8",
+            "training.batch_size=8",
+            "training.micro_batch_size=4",
+        ),
+        "early": words("dpo", root / "early", *SHORT, "training.eval_every=1", "training.early_stopping=2"),
+        "ppo": sampling("ppo", "objective.minibatches=2", "objective.epochs=2"),
+        "rloo": sampling("rloo", "objective.minibatches=3", "rollout.replies=2"),
+        "grpo": sampling("grpo", "objective.minibatches=1", "rollout.replies=3"),
+        "online_dpo": sampling("online_dpo"),
+    }
 
 
 def assert_same_path(one: Path, other: Path, steps: int) -> None:

@@ -216,7 +216,7 @@ def _deepspeed() -> Any:
 
 def _config(settings: DeepspeedSettings, numbers: int, max_norm: float) -> dict[str, Any]:
     """DeepSpeed's own. Weights are float32 as in every engine; products are autocast by the forward pass."""
-    bucket = min(settings.bucket_size, max(numbers, 1))
+    bucket = min(settings.bucket_size, numbers + numbers % 2)
     zero: dict[str, Any] = {
         "stage": settings.stage,
         "reduce_bucket_size": bucket,

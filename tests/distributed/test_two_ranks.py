@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from ranks import PARTED, Command, assert_same_path, on_ranks, words
+from ranks import PARTED, SAMPLING, STAGES, Command, assert_same_path, on_ranks, stages_of, words
 from safetensors.torch import load_file
 from tiny_runs import WORLD, align, lines, record
 
@@ -27,11 +28,6 @@ KINDS = {
     "zero2": ("deepspeed=zero2",),
     "zero3": PARTED,
 }
-SHORT = ("training.max_steps=8", "training.batch_size=9")
-"""At once on one rank; on two, five and four."""
-ROLLOUTS = ("training.max_steps=4", "training.batch_size=6", "sampling.max_new_tokens=10")
-ROLLOUTS += ("evaluation.prompts=5", "evaluation.shown=1")
-STAGES = ("sft", "reward", "kto", "ppo", "rloo", "grpo", "online_dpo")
 
 
 @dataclass(frozen=True)
@@ -40,32 +36,6 @@ class Trees:
 
     one: Path
     two: Path
-
-
-def _stages(root: Path, start: Path) -> dict[str, tuple[str, ...]]:
-    """A command for each stage but DPO; those that sample start from ``start``'s policy and reward."""
-    judge = f"reward.path={start / 'reward'}"
-
-    def sampling(stage: str, *more: str) -> tuple[str, ...]:
-        return words(stage, root / stage, *ROLLOUTS, judge, *more, start=start / "sft")
-
-    return {
-        "sft": words("sft", root / "sft", *SHORT),
-        "reward": words("reward", root / "reward", *SHORT, "training.eval_every=4"),
-        # the drift is estimated a micro-batch at a time: four replies, on each number of ranks
-        "kto": words(
-            "kto",
-            root / "kto",
-            "training.max_steps=8",
-            "training.batch_size=8",
-            "training.micro_batch_size=4",
-        ),
-        "early": words("dpo", root / "early", *SHORT, "training.eval_every=1", "training.early_stopping=2"),
-        "ppo": sampling("ppo", "objective.minibatches=2", "objective.epochs=2"),
-        "rloo": sampling("rloo", "objective.minibatches=3", "rollout.replies=2"),
-        "grpo": sampling("grpo", "objective.minibatches=1", "rollout.replies=3"),
-        "online_dpo": sampling("online_dpo"),
-    }
 
 
 def _samplers(root: Path, start: Path) -> dict[str, tuple[str, ...]]:
@@ -87,12 +57,12 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> Trees:
     root = tmp_path_factory.mktemp("ranks")
     one, two = root / "one", root / "two"
     align(*words("dpo", one / "dpo", *UNEVEN))
-    for command in _stages(one, one).values():
+    for command in stages_of(one, one).values():
         align(*command)
     for stage, command in _samplers(one, one).items():
         align(*command, f"run.dir={one / stage}")
     many = [Command(words("dpo", two / kind, *UNEVEN, *more)) for kind, more in KINDS.items()]
-    many += [Command((*command, *PARTED)) for command in _stages(two, one).values()]
+    many += [Command((*command, *PARTED)) for command in stages_of(two, one).values()]
     many += [Command((*command, f"run.dir={two / stage}")) for stage, command in _samplers(two, one).items()]
     many.append(Command(words("dpo", two / "struck", *UNEVEN, "deepspeed=zero2"), code=143, sigterm=(1, 5)))
     on_ranks(many, root / "start")
@@ -136,7 +106,7 @@ def test_the_model_is_written_whole(trees: Trees, kind: str) -> None:
 def test_every_stage_takes_the_path_of_one_rank(trees: Trees, stage: str) -> None:
     """ZeRO 3, every weight in parts; stages that sample say the same replies, score and judge them alike."""
     steps = len(lines(trees.one / stage))
-    assert steps == (4 if stage in ("ppo", "rloo", "grpo", "online_dpo") else 8)
+    assert steps == (4 if stage in SAMPLING else 8)
     assert_same_path(trees.one / stage, trees.two / stage, steps)
 
 
@@ -172,27 +142,19 @@ def test_sigterm_on_one_rank_ends_both_at_one_step(trees: Trees) -> None:
     assert record(struck)["state"] == "terminated"
 
 
-@pytest.fixture(scope="module")
-def resumed(trees: Trees) -> Path:
-    """What two ranks left at step 15 (and at SIGTERM), resumed on two ranks, and on one."""
-    root = trees.two.parent / "resumed"
-    for kind in KINDS:
+def _again(trees: Trees, root: Path, kinds: Sequence[str], *more: Command) -> Path:
+    """What two ranks left at step 15 of these kinds, resumed on two ranks, and on one (``KIND_alone``)."""
+    for kind in kinds:
         for name in (kind, f"{kind}_alone"):
             _back_to_the_middle(trees.two / kind, root / name)
-    _back_to_the_middle(trees.one / "dpo", root / "from_one")
-    shutil.copytree(trees.two / "struck", root / "struck")
-
-    def again(name: str, *more: str) -> tuple[str, ...]:
-        return (*words("dpo", root / name, *UNEVEN, *more), "resume=true")
-
-    many = [Command(again(kind, *more)) for kind, more in KINDS.items()]
-    on_ranks(
-        [*many, Command(again("from_one", *PARTED)), Command(again("struck", "deepspeed=zero2"))],
-        root / "start",
-    )
-    for kind in KINDS:
-        align(*again(f"{kind}_alone"))
+    on_ranks([*(Command(_resume(root / kind, *KINDS[kind])) for kind in kinds), *more], root / "start")
+    for kind in kinds:
+        align(*_resume(root / f"{kind}_alone"))
     return root
+
+
+def _resume(directory: Path, *more: str) -> tuple[str, ...]:
+    return (*words("dpo", directory, *UNEVEN, *more), "resume=true")
 
 
 def _back_to_the_middle(source: Path, target: Path) -> None:
@@ -200,17 +162,44 @@ def _back_to_the_middle(source: Path, target: Path) -> None:
     shutil.rmtree(target / "checkpoints" / f"step-{LONG:06d}")
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "struck"])
-def test_resume_on_as_many_ranks_is_exact(trees: Trees, resumed: Path, kind: str) -> None:
-    """To the last bit: every line, and every file of the last checkpoint but the clock's counters."""
-    unbroken = trees.two / ("zero2" if kind == "struck" else kind)
-    assert lines(resumed / kind) == lines(unbroken)
+@pytest.fixture(scope="module")
+def resumed(trees: Trees) -> Path:
+    """ZeRO 3, what SIGTERM stopped under ZeRO 2, and what one rank began."""
+    root = trees.two.parent / "resumed"
+    shutil.copytree(trees.two / "struck", root / "struck")
+    _back_to_the_middle(trees.one / "dpo", root / "from_one")
+    struck = Command(_resume(root / "struck", "deepspeed=zero2"))
+    return _again(trees, root, ("zero3",), struck, Command(_resume(root / "from_one", *PARTED)))
+
+
+@pytest.fixture(scope="module")
+def others_resumed(trees: Trees) -> Path:
+    """The other kinds."""
+    return _again(trees, trees.two.parent / "others", [kind for kind in KINDS if kind != "zero3"])
+
+
+def _assert_same_bits(unbroken: Path, resumed: Path) -> None:
+    """Every line, and every tensor of the last checkpoint."""
+    assert lines(resumed) == lines(unbroken)
     place = Path("checkpoints") / f"step-{LONG:06d}"
     for file in sorted((unbroken / place).glob("*.safetensors")):
-        assert (resumed / kind / place / file.name).read_bytes() == file.read_bytes(), file.name
+        assert (resumed / place / file.name).read_bytes() == file.read_bytes(), file.name
 
 
-@pytest.mark.parametrize("name", [*(f"{kind}_alone" for kind in KINDS), "from_one"])
+@pytest.mark.parametrize(("name", "kind"), [("zero3", "zero3"), ("struck", "zero2")])
+def test_resume_on_as_many_ranks_is_exact(trees: Trees, resumed: Path, name: str, kind: str) -> None:
+    """To the last bit, after a checkpoint in the middle and after SIGTERM."""
+    _assert_same_bits(trees.two / kind, resumed / name)
+
+
+@pytest.mark.parametrize("name", ["zero3_alone", "from_one"])
 def test_resume_on_another_number_of_ranks(trees: Trees, resumed: Path, name: str) -> None:
-    """From two ranks to one, whatever each held, and from one to two under ZeRO 3: up to rounding."""
+    """From two ranks to one, and from one to two under ZeRO 3: up to rounding."""
     assert_same_path(trees.one / "dpo", resumed / name, LONG)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "zero3"])
+def test_every_kind_resumes(trees: Trees, others_resumed: Path, kind: str) -> None:
+    _assert_same_bits(trees.two / kind, others_resumed / kind)
+    assert_same_path(trees.one / "dpo", others_resumed / f"{kind}_alone", LONG)
