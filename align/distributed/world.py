@@ -62,15 +62,12 @@ def world() -> World:
 def joined(timeout: float = TIMEOUT) -> Iterator[World]:
     """The ranks find each other, and part at the end: every collective belongs inside.
 
-    Inside another ``joined`` it changes nothing. Alone, it only takes down what was opened inside.
-    ``timeout`` is in seconds: a rank that waits longer in a collective raises.
+    Inside another ``joined``, and alone, it changes nothing. ``timeout`` is in seconds: a rank that waits
+    longer in a collective raises.
     """
     this = world()
     if this.size == 1:
-        try:
-            yield this
-        finally:
-            _part()
+        yield this
         return
     import torch
     from torch import distributed
@@ -91,7 +88,7 @@ def joined(timeout: float = TIMEOUT) -> Iterator[World]:
         yield this
     finally:
         # without it, ranks that end at unlike times abort now and then
-        _part()
+        distributed.destroy_process_group()
 
 
 def barrier() -> None:
@@ -188,12 +185,3 @@ def own_share(parts: Sequence[T]) -> list[T]:
     this = world()
     first, last = (len(parts) * rank // this.size for rank in (this.rank, this.rank + 1))
     return list(parts[first:last])
-
-
-def _part() -> None:
-    """Takes down the process group, where there is one."""
-    import sys
-
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()

@@ -7,6 +7,7 @@ top (``Passes``), whose forward is whatever is to be computed.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import warnings
@@ -211,6 +212,8 @@ def _deepspeed() -> Any:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         store = distributed.HashStore()  # type: ignore[attr-defined]
         distributed.init_process_group(backend, store=store, rank=0, world_size=1)
+        # as long as the process: DeepSpeed knows it from its first training to its last
+        atexit.register(distributed.destroy_process_group)
     return deepspeed
 
 

@@ -1,4 +1,4 @@
-"""Every stage under every choice of ``deepspeed``, on two ranks and three; adapters; activations anew."""
+"""Every stage under every choice of ``deepspeed``, on two ranks and three; adapters; recomputing."""
 
 from __future__ import annotations
 

@@ -51,19 +51,6 @@ def _samplers(root: Path, start: Path) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _samplers(root: Path, start: Path) -> dict[str, tuple[str, ...]]:
-    """Stages that sample and score without training."""
-    policy, judge = f"model.path={start / 'sft'}", f"reward.path={start / 'reward'}"
-    asked = (*WORLD, policy, "sampling.max_new_tokens=10", "reward=bradley_terry", judge)
-    chosen = ("best_of_n.n=3", "best_of_n.prompts=5", "best_of_n.chunk=2")
-    collected = ("collect=best_of_n", "collection.limit=5", "collection.chunk=2")
-    return {
-        "evaluate": ("stage=evaluate", *asked, f"reference.path={start / 'early'}", "evaluation.prompts=5"),
-        "best_of_n": ("stage=best_of_n", *asked, *chosen),
-        "collect": ("stage=collect", *asked, *collected),
-    }
-
-
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory: pytest.TempPathFactory) -> Trees:
     """All runs: those of one rank in this process, those of two in one start."""
