@@ -53,8 +53,8 @@ class Evaluate:
         from align.report.console import say
         from align.report.files import write_samples
         from align.report.terminal import print_summary
-        from align.run import flat
         from align.stages._common import open_reward, open_to_sample
+        from align.tracking.samples import sample_table
 
         policy = open_to_sample(run, "model", self.model)
         other = ModelSettings(path=self.reference.path, max_length=self.model.max_length)
@@ -76,7 +76,7 @@ class Evaluate:
             results += [one for one in compare(unseen.prompts, mine, others, name) if one not in results]
             rows = rows or sample_rows(unseen.prompts, (others, mine), name)
         write_samples(run.directory / "samples.jsonl", rows)
-        run.tracker.table("samples", [flat(row) for row in rows])
+        run.tracker.table("samples", sample_table(rows))
         run.write_results(results)
         if not run.is_step:
             places = {"results": run.directory / "results.json", "samples": run.directory / "samples.jsonl"}
