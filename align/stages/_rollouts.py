@@ -35,10 +35,11 @@ from align.report.console import say
 from align.report.figures import training_figure
 from align.report.files import write_samples
 from align.report.terminal import print_summary
-from align.run import Run, flat
+from align.run import Run
 from align.settings import ModelSettings
 from align.stages._common import input_hashes, open_policy, open_reward, ready
 from align.stages._recipe import RolloutStage, SamplingStage
+from align.tracking.samples import sample_table
 from align.training.loop import train
 from align.types import Demonstration, Prompt, Result, TokenExample
 
@@ -193,7 +194,7 @@ def report(run: Run, stage: SamplingStage, policy: Policy, scorer: Scorer, raise
     after = scored(answers(run.stage_name, policy, unseen, stage.sampling, run.seed), unseen, scorer)
     rows = sample_rows(unseen, (before, after), "reward")
     write_samples(run.directory / "samples.jsonl", rows)
-    run.tracker.table("samples", [flat(row) for row in rows])
+    run.tracker.table("samples", sample_table(rows))
     results = [*_gained(run.stage_name, before, after, unseen), *raised]
     run.write_results(results)
     if not run.is_step:

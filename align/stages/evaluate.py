@@ -75,7 +75,7 @@ class Evaluate:
         from align.report.console import say
         from align.report.files import write_samples
         from align.report.terminal import print_summary
-        from align.run import flat
+        from align.tracking.samples import sample_table
 
         found: dict[str, Measured] = {}
         with ExitStack() as closing:
@@ -89,7 +89,7 @@ class Evaluate:
         if samples:
             places["samples"] = run.directory / "samples.jsonl"
             write_samples(places["samples"], samples)
-            run.tracker.table("samples", [flat(row) for row in samples])
+            run.tracker.table("samples", sample_table(samples))
         items = _rows({label: one.items for label, one in found.items()})
         if items:
             places["items"] = run.directory / "items.jsonl"

@@ -53,9 +53,9 @@ def sweep(words: Sequence[str]) -> int:
 
 
 def _at_a_time(settings: SweepSettings, axes: Swept, total: int) -> int:
-    handed_in = any(word.startswith("launch.submit=") for word in axes.fixed)
-    several = handed_in and not settings.sweep.learns
-    return settings.launch.parallel or (max(1, total) if several else 1)
+    """One, or as many as were asked for; a cluster is given all that do not learn from each other."""
+    all_at_once = "launch.submit=slurm" in axes.fixed and not settings.sweep.learns
+    return settings.launch.parallel or (max(1, total) if all_at_once else 1)
 
 
 @dataclass

@@ -14,7 +14,7 @@ class Shared:
 
     parallel: PositiveInt | None = None
     """Jobs at a time; cores, or CUDA devices, are divided between them. None is one, and all of them where
-    jobs are handed in to a cluster and none waits for what another finds."""
+    jobs are handed in to SLURM and none waits for what another finds."""
 
 
 @dataclass(frozen=True)

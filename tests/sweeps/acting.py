@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,14 @@ def _until_told() -> None:
     for _ in range(600):
         time.sleep(0.1)
     raise Terminated("nobody told it")
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Waits for something that another process does."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end, "it did not come to pass in a minute"
+        time.sleep(0.05)
 
 
 def marks(directory: Path) -> list[int]:

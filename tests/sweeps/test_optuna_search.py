@@ -13,7 +13,7 @@ from typing import Any
 
 import optuna
 import pytest
-from acting import act
+from acting import act, until
 
 from align.__main__ import main
 from align.config import build
@@ -135,7 +135,7 @@ def test_a_killed_search_goes_on_as_an_unbroken_one(tmp_path: Path) -> None:
     subprocess.run([*command, f"run.dir={whole}"], env=environment, cwd=REPO, check=True, capture_output=True)
     environment["ACT_AT_ONCE"] = "0"
     process = subprocess.Popen([*command, f"run.dir={broken}"], env=environment, cwd=REPO)
-    _until(
+    until(
         lambda: (
             any((broken / f"trial-{n:03d}" / "metrics.jsonl").exists() for n in range(6)) and _waits(broken)
         )
@@ -162,13 +162,6 @@ def _waits(root: Path) -> bool:
         if json.loads(path.read_text().splitlines()[0])["validation"] < -8:
             return True
     return False
-
-
-def _until(holds: Any) -> None:
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end, "it did not come to pass in a minute"
-        time.sleep(0.05)
 
 
 @pytest.mark.medium

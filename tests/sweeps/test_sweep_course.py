@@ -7,12 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from acting import act, marks
+from acting import act, marks, until
 
 from align.__main__ import main
 from align.run import read_record
@@ -187,7 +186,7 @@ def test_a_killed_sweep_leaves_no_process_and_goes_on(parallel: int, tmp_path: P
     command = [sys.executable, str(HERE / "acting.py"), *words]
     process = subprocess.Popen(command, cwd=REPO, env={**os.environ, "PYTHONPATH": str(REPO)})
     waiting = root / "runs=wait" / "marks.txt"
-    _until(waiting.exists)
+    until(waiting.exists)
     again = subprocess.run(
         command, cwd=REPO, env={**os.environ, "PYTHONPATH": str(REPO)}, capture_output=True
     )
@@ -195,7 +194,7 @@ def test_a_killed_sweep_leaves_no_process_and_goes_on(parallel: int, tmp_path: P
     assert b"another sweep runs there" in again.stderr
     process.send_signal(signal.SIGKILL)
     process.wait()
-    _until(lambda: not any(alive(pid) for pid in marks(root / "runs=wait")))
+    until(lambda: not any(alive(pid) for pid in marks(root / "runs=wait")))
     assert (read_record(root / "runs=wait") or {})["state"] == "terminated"
 
 
@@ -205,10 +204,3 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def _until(holds: Any) -> None:
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end, "it did not come to pass in a minute"
-        time.sleep(0.05)
