@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks.stand_ins import Made, ask, sampled, tiny_policy, values
+from stand_ins import Made, ask, sampled, tiny_policy, values
 
 from align.benchmarks.diversity import Diversity
 from align.benchmarks.overlap import Overlap
