@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from align.collect._bench import Bench, Candidates, OpenWriter
 from align.collect._given import read_given
+from align.distributed.world import led
 from align.evaluation.policies import answers, labels_of, rewards
 from align.pairs.prompts import read_prompts
 from align.settings import CollectionSettings, DatasetSettings, ModelSettings, SamplingSettings
@@ -93,11 +94,12 @@ class Material:
         return found.prompts
 
     def examples(
-        self, kind: Literal["demonstrations", "pairs"], split: Split, limit: int | None
+        self, kind: Literal["demonstrations", "pairs"], split: Split | Literal["all"], limit: int | None
     ) -> list[Candidates]:
-        """The first ``limit`` demonstrations (of pairs, the chosen replies) or records of a split."""
-        settings = CollectionSettings(limit=limit, split=split)
-        found = read_given(self.dataset, kind, settings, self.run.directory)
+        """The first ``limit`` demonstrations (of pairs, the chosen replies) or records, of a split or all."""
+        whole = split == "all"
+        settings = CollectionSettings(limit=limit, split="test" if split == "all" else split)
+        found = led(lambda: read_given(self.dataset, kind, settings, self.run.directory, whole=whole))
         self.note_data("", self._place(), found.fingerprint)
         return found.items
 

@@ -36,10 +36,11 @@ class Overlap:
     """sacrebleu's tokenizer: ``13a``, ``intl``, ``zh``, ``char`` ..."""
 
     def measure(self, label: str, given: Material) -> Measured:
-        """``bleu`` (sacrebleu's, 0 to 100), ``rouge1``, ``rouge2``, ``rougeL`` (F1), ``empty``.
+        """``bleu`` (sacrebleu's, 0 to 100), ``rouge1``, ``rouge2``, ``rougeL`` (F1).
 
-        Blank replies are left out of all but ``empty``, which is their share. BLEU's interval is that of
-        resampled prompts (percentiles); ROUGE is the mean over prompts of the best reference's F1.
+        Blank replies, and prompts whose replies in the dataset are all undesirable, are left out of these and
+        counted in ``empty`` and ``no_reference``. BLEU's interval is that of resampled prompts (percentiles);
+        ROUGE is the mean over prompts of the best reference's F1.
         """
         from align.benchmarks._measured import Measured
         from align.evaluation.compare import sample_rows
@@ -49,12 +50,15 @@ class Overlap:
         answers, prompts = given.dataset_answers("policy"), given.prompts
         references = _references(given, prompts)
         texts = [reply.text for reply in answers.replies]
-        kept = [place for place, text in enumerate(texts) if text.strip()]
-        empty = proportion(f"{label}/empty", [not text.strip() for text in texts])
+        kept = [place for place, text in enumerate(texts) if text.strip() and references[place]]
+        apart = [
+            proportion(f"{label}/empty", [not text.strip() for text in texts]),
+            proportion(f"{label}/no_reference", [not own for own in references]),
+        ]
         rows = sample_rows(prompts, [answers], label)
         if not kept:
-            say(f"note: {label}: every reply is empty")
-            return Measured([empty], rows)
+            say(f"note: {label}: no reply that is there has a reference")
+            return Measured(apart, rows)
         own, others = [texts[i] for i in kept], [references[i] for i in kept]
         results = [self._bleu(f"{label}/bleu", own, others)]
         scores = self._rouge(own, others)
@@ -62,7 +66,7 @@ class Overlap:
         for place, row in enumerate(kept):
             reply = rows[row]["replies"][answers.label]
             reply["scores"] = {kind: values[place] for kind, values in scores.items()}
-        return Measured([*results, empty], rows)
+        return Measured([*results, *apart], rows)
 
     def _bleu(self, metric: str, replies: Sequence[str], references: Sequence[Sequence[str]]) -> Result:
         import numpy as np
@@ -115,7 +119,7 @@ def _references(given: Material, prompts: Sequence[Prompt]) -> list[list[str]]:
     found: dict[Prompt, list[str]] = {}
     for item in given.examples("demonstrations", "test", None):
         found.setdefault(item.prompt, []).append(item.replies[0].text)
-    return [found[prompt] for prompt in prompts]
+    return [found.get(prompt, []) for prompt in prompts]
 
 
 def _package(name: str) -> Any:

@@ -23,7 +23,7 @@ class Perplexity:
     needs: ClassVar[tuple[Part, ...]] = ("model", "dataset")
     takes: ClassVar[tuple[Part, ...]] = ()
 
-    split: Literal["train", "validation", "test"] = "test"
+    split: Literal["train", "validation", "test", "all"] = "test"
     """Split that the replies come from."""
     limit: PositiveInt | None = None
     """First replies that are taken; none takes all."""

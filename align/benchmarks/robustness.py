@@ -40,7 +40,7 @@ class Robustness:
     """What is changed: both replies, the prompt's last turn, or all of these."""
     seed: NaturalInt = 0
     """Draws the typing errors; apart from the run's, so that runs over seeds compare."""
-    split: Literal["train", "validation", "test"] = "test"
+    split: Literal["train", "validation", "test", "all"] = "test"
     """Split that the pairs come from."""
     limit: PositiveInt | None = None
     """First pairs that are taken; none takes all."""

@@ -37,8 +37,12 @@ def read_given(
     starts_from: Literal["prompts", "demonstrations", "pairs"],
     settings: CollectionSettings,
     directory: Path,
+    *,
+    whole: bool = False,
 ) -> Given:
     """The first ``limit`` prompts, demonstrations or pairs of a split; writes ``data_report.json``.
+
+    ``whole``: demonstrations or pairs of all splits.
 
     Raises:
         ConfigError: pairs are asked for, and the dataset has demonstrations.
@@ -51,7 +55,7 @@ def read_given(
     report = report_for(dataset)
     try:
         read = _pairs if starts_from == "pairs" else _demonstrations
-        items = _first(read(dataset, report, settings.split), settings.limit)
+        items = _first(read(dataset, report, None if whole else settings.split), settings.limit)
         report.finish()
     finally:
         report.write(directory / "data_report.json")
@@ -70,25 +74,25 @@ def content(item: Candidates) -> str:
     return "\0".join([prompt_json(item.prompt), *replies, item.record.preferred if item.record else ""])
 
 
-def _pairs(dataset: DatasetSettings, report: DataReport, split: str) -> Iterator[Candidates]:
+def _pairs(dataset: DatasetSettings, report: DataReport, split: str | None) -> Iterator[Candidates]:
     """Pairs that nobody has judged, which records' files may hold, have no record."""
     source = dataset.source
     if isinstance(source, HoldsCandidates):
         dataset = replace(dataset, source=source.with_candidates())
     for where, record, _ in split_records(dataset, report):
         report.keep(where)
-        if where == split:
+        if split in (None, where):
             yield Candidates(record.prompt, record.replies, None if record.judge == NOBODY else record)
 
 
-def _demonstrations(dataset: DatasetSettings, report: DataReport, split: str) -> Iterator[Candidates]:
+def _demonstrations(dataset: DatasetSettings, report: DataReport, split: str | None) -> Iterator[Candidates]:
     """Of a pair the reply as its record has it: who wrote it, how and with which seed."""
     for where, record, found, _ in examples_of_records(dataset, report, "demonstrations"):
         replies = record.replies if isinstance(record, PreferenceRecord) else ()
         for example in found:
             assert isinstance(example, Demonstration), "what was asked for"
             report.keep(where)
-            if where == split:
+            if split in (None, where):
                 known = (one for one in replies if one.text == example.reply)
                 yield Candidates(example.prompt, (next(known, Reply(example.reply)),))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.stand_ins import Made, values
+from stand_ins import Made, values
 
 from align.benchmarks.alpaca_eval import AlpacaEval
 from align.errors import DataError

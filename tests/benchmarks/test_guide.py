@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from benchmarks.stand_ins import Made, ask, values
+from stand_ins import Made, ask, values
 
 from align.compose import run_from
 

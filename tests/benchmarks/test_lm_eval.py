@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.stand_ins import TEXTS, Made, tiny_policy
+from stand_ins import TEXTS, Made, tiny_policy
 
 from align.benchmarks._likelihood import sentence_logps
 from align.benchmarks.lm_eval import LmEval, _with_interval

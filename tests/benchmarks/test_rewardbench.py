@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from benchmarks.stand_ins import Made, Scoring, values
+from stand_ins import Made, Scoring, values
 
 from align.benchmarks.rewardbench import PRIOR_SETS, SECTIONS, RewardBench, sections
 from align.benchmarks.rewardbench2 import SUBSETS, RewardBench2, overall

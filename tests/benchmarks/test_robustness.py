@@ -9,9 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from benchmarks.stand_ins import Answering, Made, Scoring, pairs_of, values
 from hypothesis import given as examples
 from hypothesis import strategies as st
+from stand_ins import Answering, Made, Scoring, pairs_of, values
 
 from align.benchmarks._asked import Asked
 from align.benchmarks._paraphrases import read_paraphrases

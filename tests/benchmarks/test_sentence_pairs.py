@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.stand_ins import TEXTS, Made, alone, tiny_policy, values
+from stand_ins import TEXTS, Made, alone, tiny_policy, values
 
 from align.benchmarks._likelihood import sentence_logps
 from align.benchmarks.crows_pairs import CrowsPairs

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks.stand_ins import Made, ask, sampled, tiny_policy, values
+from stand_ins import Made, ask, sampled, tiny_policy, values
 
 from align.benchmarks.diversity import Diversity
 from align.benchmarks.overlap import Overlap
@@ -96,7 +96,17 @@ def test_bleu_and_rouge_are_the_packages() -> None:
             for text, own in zip(texts, [[TALKS[0][1], TALKS[1][1]], [TALKS[2][1]]], strict=True)
         ]
         assert found[f"o/{kind}"] == pytest.approx(np.mean(best))
-    assert found["o/empty"] == pytest.approx(1 / 3)
+    assert (found["o/empty"], found["o/no_reference"]) == (pytest.approx(1 / 3), 0.0)
+
+
+def test_a_prompt_without_a_reference_is_counted_and_in_no_mean() -> None:
+    """The last prompt's blank reply and the second's missing reference leave one: of that alone."""
+    pytest.importorskip("sacrebleu")
+    made = Made(reply=REPLIES.__getitem__, prompts=PROMPTS, records=RECORDS[:2])
+    results = Overlap().measure("o", made).results
+    found = values(results)
+    assert found["o/no_reference"] == pytest.approx(2 / 3)
+    assert {one.n for one in results if "rouge" in one.metric or "bleu" in one.metric} == {1}
 
 
 def test_bleus_interval_holds_it_and_the_rows_have_scores() -> None:
@@ -113,7 +123,7 @@ def test_bleus_interval_holds_it_and_the_rows_have_scores() -> None:
 def test_blank_replies_alone_are_only_counted() -> None:
     pytest.importorskip("sacrebleu")
     made = Made(reply=lambda _text: "", prompts=PROMPTS, records=REFERENCES)
-    assert values(Overlap().measure("o", made).results) == {"o/empty": 1.0}
+    assert values(Overlap().measure("o", made).results) == {"o/empty": 1.0, "o/no_reference": 0.0}
 
 
 def test_distinct_n_by_hand() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from benchmarks.stand_ins import ask, sampled, values
+from stand_ins import ask, sampled, values
 
 from align.benchmarks._wins import at_equal_length, judged_wins, score_outcomes
 from align.collect._bench import Abstained, Candidates, Outcome, judged

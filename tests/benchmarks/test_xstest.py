@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.stand_ins import Answering, Made, values
+from stand_ins import Answering, Made, values
 
 from align.benchmarks._asked import Asked
 from align.benchmarks._refusals import by_beginning, read_class

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ranks import Command, on_ranks
 from tiny_runs import SAMPLING, WORLD, align, record
 
 from align.__main__ import main
@@ -159,3 +160,24 @@ def test_compare_reads_benchmarks_of_two_policies(tmp_path: Path, sft_run: Path,
     measure("fewer", sft_run, "fewer.csv")
     code = main(["stage=compare", f"runs={tmp_path / 'runs'}", f"run.dir={tmp_path / 'refused'}"])
     assert code == 3
+
+
+@pytest.mark.slow
+def test_two_ranks_measure_what_one_does(tmp_path: Path, sft_run: Path, reward_run: Path) -> None:
+    """Replies, scores and log-probabilities are shared out; every number is the same, and one rank writes."""
+    (tmp_path / "xstest.csv").write_text(XSTEST)
+    words = ("stage=evaluate", f"model.path={sft_run}", "reward=bradley_terry", f"reward.path={reward_run}",
+             *WORLD, *SAMPLING, "benchmark=[xstest,perplexity,diversity,robustness]",
+             f"benchmark.xstest.path={tmp_path / 'xstest.csv'}", "benchmark.perplexity.limit=9")  # fmt: skip
+    align(*words, f"run.dir={tmp_path / 'one'}")
+    on_ranks([Command((*words, f"run.dir={tmp_path / 'two'}"))], tmp_path / "ranks")
+    one, two = found(tmp_path / "one"), found(tmp_path / "two")
+    assert one.keys() == two.keys()
+    for name, result in one.items():
+        assert two[name].value == pytest.approx(result.value, abs=1e-5), name
+    assert len(items(tmp_path / "one")) == len(items(tmp_path / "two"))
+    texts = [
+        [row["replies"]["sft"]["text"] for row in read_samples(tmp_path / name / "samples.jsonl")]
+        for name in ("one", "two")
+    ]
+    assert texts[0] == texts[1]
