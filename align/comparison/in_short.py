@@ -71,7 +71,8 @@ def _pairs(found: Comparison) -> Iterator[str]:
     )
     if here:
         yield (
-            f"{here} more differ{'s' if here == 1 else ''} in these very runs, which other seeds may not repeat."
+            f"{here} more differ{'s' if here == 1 else ''} in these very runs, which other seeds may not "
+            "repeat."
         )
     if len(sure) + here < count:
         yield f"For the other {count - len(sure) - here} no difference is shown."
