@@ -126,7 +126,7 @@ class Talk:
             stream.close()
         rest = last.text.removeprefix(printed) if last.text.startswith(printed) else f"\n{last.text}"
         self._print(printable(rest) + "\n")
-        self._note(last)
+        self._note(speaker, last)
         return last
 
     def _in_columns(self, streams: Sequence[Reply]) -> list[Heard]:
@@ -148,15 +148,16 @@ class Talk:
             except KeyboardInterrupt:
                 for stream in streams:
                     stream.close()
-        for one in heard:
-            self._note(one)
+        for speaker, one in zip(self._speakers, heard, strict=True):
+            self._note(speaker, one)
         return heard
 
-    def _note(self, heard: Heard) -> None:
+    def _note(self, speaker: Speaks, heard: Heard) -> None:
+        who = f"{speaker.name}: " if len(self._speakers) > 1 else ""
         if heard.unread:
-            self._tell(f"(the oldest {heard.unread} tokens of the conversation no longer fit)")
+            self._tell(f"({who}the oldest {heard.unread} tokens of the conversation no longer fit)")
         if not heard.ended:
-            self._tell(f"(cut after {heard.tokens} tokens)")
+            self._tell(f"({who}cut after {heard.tokens} tokens)")
 
     def _write(self, said: str, heard: Sequence[Heard], seed: int, attempt: int) -> None:
         row: dict[str, Any] = {
@@ -195,6 +196,6 @@ def typed_lines(stream: IO[str] | None = None) -> Iterator[str]:
     while True:
         try:
             yield input(PROMPT)
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
             print()
             return

@@ -115,6 +115,8 @@ def _mcnemar(ours: Contestant, theirs: Contestant) -> float | None:
 def _verdict(one: Difference) -> str:
     """What may be said, in words."""
     higher = one.ours if one.score.value > 0 else one.theirs
+    if one.detectable == 0 and one.score.value == 0:
+        return f"no difference: alike on all {one.score.n} prompts"
     if not one.shown:
         return f"no difference shown; {one.score.n} prompts would show one of {one.detectable:.2g} or more"
     if one.seeds is None:

@@ -51,9 +51,13 @@ def _pairs(found: Comparison) -> Iterator[str]:
     if found.unpaired:
         yield f"Nothing was compared prompt by prompt: {found.unpaired}."
         return
-    sure = [one for one in found.differences if one.sure]
-    here = [one for one in found.differences if not one.sure and one.shown]
     count = len(found.differences)
+    sure = [one for one in found.differences if one.sure]
+    here = sum(one.shown and not one.sure for one in found.differences)
+    pairs = f"{count} pair{'' if count == 1 else 's'} on the same prompts"
+    if not sure and not here:
+        yield f"No difference by {found.by} is shown, of {pairs}."
+        return
     told = [
         f"{one.ours if one.score.value > 0 else one.theirs} above "
         f"{one.theirs if one.score.value > 0 else one.ours} by {number(abs(one.score.value))}"
@@ -62,14 +66,16 @@ def _pairs(found: Comparison) -> Iterator[str]:
     more = f" and {len(sure) - _NAMED} more" if len(sure) > _NAMED else ""
     names = f": {'; '.join(told)}{more}" if told else ""
     yield (
-        f"Of {count} pair{'' if count == 1 else 's'} on the same prompts, {len(sure)} "
-        f"differ{'s' if len(sure) == 1 else ''} by {found.by} over prompts and over seeds{names}."
+        f"Of {pairs}, {len(sure)} differ{'s' if len(sure) == 1 else ''} by {found.by} over prompts and over "
+        f"seeds{names}."
     )
     if here:
         yield (
-            f"{len(here)} more differ{'s' if len(here) == 1 else ''} in these very runs, which other seeds "
-            f"may not repeat; no difference is shown for {count - len(sure) - len(here)}."
+            f"{here} more differ{'s' if here == 1 else ''} in these very runs, which other seeds may not "
+            "repeat."
         )
+    if len(sure) + here < count:
+        yield f"For the other {count - len(sure) - here} no difference is shown."
 
 
 def _turns(found: Comparison) -> Iterator[str]:
@@ -87,7 +93,7 @@ def _models(found: Comparison) -> Iterator[str]:
         slope = next((each for each in one.numbers if each.metric.endswith("/slope")), None)
         if slope is None or slope.ci_low is None or slope.ci_high is None:
             continue
-        verdict = "claims about what is so"
+        verdict = "is not shown to claim too much or too little"
         if slope.ci_high < 1:
             verdict = "claims too much"
         elif slope.ci_low > 1:

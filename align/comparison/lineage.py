@@ -70,8 +70,9 @@ def lineage_of(groups: Sequence[Group]) -> Lineage:
 
 def _trace(found: Lineage, record: Mapping[str, Any], place: Path | None, key: str, depth: int = 0) -> None:
     """Adds a run and all that went into it."""
-    name = "" if place is None else place.name
-    found.nodes.setdefault(key, Node(key, "run", str(record.get("stage") or "run"), name))
+    stage = str(record.get("stage") or "run")
+    name = "" if place is None or place.name == stage else place.name
+    found.nodes.setdefault(key, Node(key, "run", stage, name))
     if depth >= _DEEPEST:
         return
     for role, entry in (record.get("inputs") or {}).items():
@@ -79,11 +80,21 @@ def _trace(found: Lineage, record: Mapping[str, Any], place: Path | None, key: s
         if role not in UNTOLD and (record.get("stage") != "evaluate" or role == "model"):
             source = _input(found, role, entry, record, depth)
             found.edges[Edge(source, key, role.split(".")[0])] = None
-    for step in record.get("config", {}).get("order") or []:
-        inner = read_record(place / step) if place else None
-        if inner and place:
-            _trace(found, inner, place / step, f"run {place / step}", depth + 1)
-            found.edges[Edge(f"run {place / step}", key, "step")] = None
+    _trace_steps(found, record, place, key, depth)
+
+
+def _trace_steps(found: Lineage, record: Mapping[str, Any], place: Path | None, key: str, depth: int) -> None:
+    """Adds a pipeline's steps; into it go those on which no other step builds."""
+    steps = record.get("config", {}).get("order") or []
+    keys = {f"run {place / step}": place / step for step in steps} if place else {}
+    for step, directory in keys.items():
+        inner = read_record(directory)
+        if inner:
+            _trace(found, inner, directory, step, depth + 1)
+    built_on = {edge.source for edge in found.edges}
+    for step in keys:
+        if step in found.nodes and step not in built_on:
+            found.edges[Edge(step, key, "step")] = None
 
 
 def _input(found: Lineage, role: str, entry: Mapping[str, Any], record: Mapping[str, Any], depth: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,14 @@ class Judged:
     by_margin: tuple[Bin, ...]
     by_length: tuple[Bin, ...]
     by_strength: tuple[Bin, ...]
+
+    def results(self) -> list[Result]:
+        """Its numbers as lines of results.json: ``LABEL/pairs/slope``."""
+        error = Result("reward/ece", self.calibration.ece, self.prompts, None, None, "exact")
+        return [
+            replace(one, metric=f"{self.label}/pairs/{one.metric.removeprefix('reward/')}")
+            for one in (*self.numbers, error)
+        ]
 
 
 def reward_models(groups: Sequence[Group]) -> tuple[list[Judged], dict[str, str]]:

@@ -69,7 +69,12 @@ class Comparison:
             for label, cell in row.items()
         ]
         told = [one for one in self.controlled.values() if isinstance(one, Result)]
-        return plain + told + found_of(self.differences)
+        return (
+            plain
+            + told
+            + found_of(self.differences)
+            + [one for each in self.models for one in each.results()]
+        )
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""

@@ -26,6 +26,8 @@ SAVED = ("run.json", "results.json", "samples.jsonl", "metrics.jsonl")
 
 _STATES = {"finished": "completed", "failed": "failed", "crashed": "failed", "killed": "terminated"}
 _SECONDS_TO_WAIT = 30
+_REPEATED = ("_", "against_kl/")
+"""What wandb adds to a line, and what the tracker says twice so that it can be drawn over drift."""
 _TABLE = re.compile(r"media/table/samples[^/]*\.table\.json")
 
 
@@ -117,7 +119,7 @@ def _results(summary: Mapping[str, Any], logged: set[str]) -> list[Result]:
     return [
         Result(name, float(value), 0, None, None, "mirrored")
         for name, value in dict(summary).items()
-        if name not in logged and not name.startswith("_") and _is_number(value)
+        if name not in logged and not name.startswith(_REPEATED) and _is_number(value)
     ]
 
 
@@ -125,7 +127,9 @@ def _write_metrics(path: Path, history: Iterable[Mapping[str, Any]]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for line in history:
             kept = {
-                key: value for key, value in line.items() if not key.startswith("_") and _is_number(value)
+                key: value
+                for key, value in line.items()
+                if not key.startswith(_REPEATED) and _is_number(value)
             }
             if "step" in kept:
                 file.write(json.dumps({**kept, "step": int(kept["step"])}) + "\n")

@@ -100,6 +100,13 @@ def test_equal_replies_show_no_difference_and_what_n_could_show(tmp_path: Path) 
     assert found.verdict.startswith(f"no difference shown; {PROMPTS} prompts would show one of")
 
 
+def test_replies_alike_are_said_to_be_so(tmp_path: Path) -> None:
+    for name, beta in (("a", 0.1), ("b", 0.5)):
+        evaluated(tmp_path / "e" / name, trained(tmp_path / f"d{name}", beta, 1), scores(1.0, 7))
+    found = _found(tmp_path / "e")["loss.beta=0.1", "loss.beta=0.5"]
+    assert found.verdict == f"no difference: alike on all {PROMPTS} prompts"
+
+
 def test_too_many_pairs_are_held_against_the_baseline(tmp_path: Path) -> None:
     found = _found(sweep(tmp_path), most_pairs=2)
     assert set(found) == {("loss.beta=0.5", "loss.beta=0.1"), ("the reference", "loss.beta=0.1")}

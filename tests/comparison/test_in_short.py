@@ -43,6 +43,15 @@ def test_single_runs_are_never_sure_of_other_seeds(tmp_path: Path) -> None:
     assert "which other seeds may not repeat" in told
 
 
+def test_nothing_shown_is_said_so(tmp_path: Path) -> None:
+    for name, beta in (("a", 0.1), ("b", 0.5)):
+        model = trained(tmp_path / f"d{name}", beta, 1)
+        evaluated(tmp_path / "e" / name, model, scores(0.0, ord(name)))
+    assert "No difference by gold reward is shown, of 3 pairs on the same prompts." in in_short(
+        _compared(tmp_path / "e")
+    )
+
+
 def _frontier(reward: str, b: float) -> Frontier:
     """Points on d (2 - b d) at d = 1 to 4."""
     points = tuple(Point("g", str(d), "p", d * d, d * (2 - b * d)) for d in range(1, 5))

@@ -116,6 +116,24 @@ def test_many_settings_become_one_box_a_stage(tmp_path: Path) -> None:
     ]
 
 
+def test_into_a_pipeline_go_the_steps_on_which_no_other_builds(tmp_path: Path) -> None:
+    place = tmp_path / "p" / "one"
+    for step, builds_on in (("sft", None), ("dpo", "sft"), ("evaluate", "dpo")):
+        made_run(place / step, {"stage": {"name": step}, "seed": 0}, SCORE, data=None)
+        _noted(place / step, {"model": place / builds_on if builds_on else None})
+    whole = {"stage": {"name": "pipeline"}, "seed": 0, "order": ["sft", "dpo", "evaluate"]}
+    made_run(tmp_path / "q" / "one", whole, SCORE, data=None)
+    for name in ("run.json", "results.json"):
+        (tmp_path / "q" / "one" / name).rename(place / name)
+    found = lineage_of(grouped(read_runs(run_directories([str(place)]))[0])[0])
+    assert _told(found) == {
+        ("new weights 1", "model", "sft 1"),
+        ("sft 1", "model", "dpo 1"),
+        ("dpo 1", "model", "evaluate 1"),
+        ("evaluate 1", "step", "pipeline 1"),
+    }
+
+
 def test_the_figure_has_a_row_an_edge(tmp_path: Path) -> None:
     drawn = lineage_figure(_world(tmp_path))
     assert (

@@ -119,6 +119,10 @@ def test_models_are_held_against_each_other_on_the_same_pairs(tmp_path: Path) ->
     # pairs of a prompt go together: they are no units of McNemar's test
     assert one.mcnemar is None
     assert (found.by, found.tournament) == ("accuracy", None)
+    told = {one.metric: one.value for one in found.results()}
+    assert told["model.hidden_size=32/pairs/accuracy"] == pytest.approx(30 / 40)
+    # claims of sigmoid(1) in one bin, right in three of four
+    assert told["model.hidden_size=32/pairs/ece"] == pytest.approx(3 / 4 - 1 / (1 + math.exp(-1)))
 
 
 def test_single_pairs_of_prompts_have_mcnemars_test(tmp_path: Path) -> None:

@@ -139,7 +139,11 @@ def test_saved_files_are_taken_as_they_are(tmp_path: Path) -> None:
 def test_states_and_what_is_no_result(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     config = {"stage": {"name": "dpo"}, "seed": 3, "_wandb": {}}
-    lines = [{"step": 1, "loss": 0.5}, {"loss": 1.0}, {"step": 2, "loss": float("nan"), "note": "x"}]
+    lines = [
+        {"step": 1, "loss": 0.5, "against_kl/loss": 0.5},
+        {"loss": 1.0},
+        {"step": 2, "loss": float("nan"), "note": "x"},
+    ]
     run = Mirrored("a", "b/../c d", config, lines, {"dpo/alarms": 1.0}, state="crashed")
     (place,) = fetched("wandb:lab/study", tmp_path / "out", Api([run]))
     assert place.parent == tmp_path / "out"
