@@ -79,12 +79,27 @@ class ModelSettings:
             raise ConfigError("path is none and there is no scratch: give model.path, or take model=tiny")
 
 
+LOW_RANK = ("lora", "dora", "qlora")
+"""Kinds of adapters that are updates of weights, and can be merged into them."""
+VIRTUAL = ("prompt", "prefix")
+"""Kinds of adapters that are tokens before each text."""
+_ONLY_FOR = {"rank": LOW_RANK, "alpha": LOW_RANK, "dropout": LOW_RANK, "target_modules": LOW_RANK} | {
+    "virtual_tokens": VIRTUAL
+}
+
+
 @dataclass(frozen=True)
 class AdapterSettings:
-    """What is trained of the model (``adapter=none``: everything, ``adapter=lora``)."""
+    """What is trained of the model (``adapter=none``: everything; else an adapter, the weights are frozen).
 
-    kind: Literal["none", "lora"] = "none"
-    """``lora`` trains low-rank updates (Hu et al. 2021); the reference is then the model without them."""
+    The reference is then the model without it.
+    """
+
+    kind: Literal["none", "lora", "dora", "qlora", "prompt", "prefix"] = "none"
+    """``lora``: low-rank updates (Hu et al. 2021); ``dora``: their direction, and lengths of their own (Liu
+    et al. 2024); ``qlora``: lora on weights in four bits (Dettmers et al. 2023; CUDA); ``prompt``, ``prefix``:
+    virtual tokens before each text, by their embeddings (Lester et al. 2021) or keys and values (Li & Liang
+    2021)."""
     rank: PositiveInt = 16
     """Rank r of the updates."""
     alpha: Positive = 32.0
@@ -93,6 +108,14 @@ class AdapterSettings:
     """Dropout probability on the adapter's input."""
     target_modules: tuple[str, ...] | None = None
     """Names of the linear layers that get an adapter; none takes all but the heads."""
+    virtual_tokens: PositiveInt = 16
+    """Tokens before each text; each takes a position beside ``model.max_length``."""
+
+    def __post_init__(self) -> None:
+        for name, kinds in _ONLY_FOR.items():
+            changed = getattr(self, name) != getattr(AdapterSettings, name)
+            if changed and self.kind not in (*kinds, "none"):
+                raise ConfigError(f"{name} is for adapter={'|'.join(kinds)}: leave it out of adapter={self.kind}")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from align.collect._bench import judge_named
 from align.distributed.agree import require_same
 from align.distributed.device import compute_dtype, device
 from align.distributed.world import led, shared_out
-from align.errors import DataError
+from align.errors import DataError, ModelError
 from align.evaluation.accuracy import accuracy
 from align.files import sha256_of
 from align.models.chat import ChatFormat
@@ -53,6 +53,7 @@ def open_policy(run: Run, model: ModelSettings, adapter: AdapterSettings, datase
     """The policy that a stage trains, with its origin noted in run.json."""
     seed_everything(run.seed)
     policy = load_policy(model, adapter, texts=lambda: texts(dataset), seed=run.seed, device=device())
+    _refuse_all_frozen(policy.model, model, adapter)
     _note_model(run, model, policy.chat)
     return policy
 
@@ -70,8 +71,18 @@ def open_scalar(
     """The reward model that a stage trains, with its origin noted in run.json."""
     seed_everything(run.seed)
     scalar = load_scalar(model, adapter, texts=lambda: texts(dataset), seed=run.seed, device=device())
+    _refuse_all_frozen(scalar.model, model, adapter)
     _note_model(run, model, scalar.chat)
     return scalar
+
+
+def _refuse_all_frozen(opened: torch.nn.Module, model: ModelSettings, adapter: AdapterSettings) -> None:
+    if not any(one.requires_grad for one in opened.parameters()):
+        raise ModelError(
+            f"{model.path} has virtual tokens, which cannot be merged into weights, and adapter={adapter.kind} "
+            f"would train on without them: go on with the adapter that made them (adapter=prompt or prefix), "
+            f"or start from the model that they were trained on"
+        )
 
 
 def _note_model(run: Run, model: ModelSettings, chat: ChatFormat, role: str = "model") -> None:
