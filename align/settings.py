@@ -96,10 +96,10 @@ class AdapterSettings:
     """
 
     kind: Literal["none", "lora", "dora", "qlora", "prompt", "prefix"] = "none"
-    """``lora``: low-rank updates (Hu et al. 2021); ``dora``: their direction, and lengths of their own (Liu
-    et al. 2024); ``qlora``: lora on weights in four bits (Dettmers et al. 2023; CUDA); ``prompt``, ``prefix``:
-    virtual tokens before each text, by their embeddings (Lester et al. 2021) or keys and values (Li & Liang
-    2021)."""
+    """``lora``: low-rank updates (Hu et al. 2021); ``dora``: of directions, with lengths of their own (Liu et
+    al. 2024); ``qlora``: lora on weights in four bits (Dettmers et al. 2023; CUDA); ``prompt``, ``prefix``:
+    virtual tokens before each text, by their embeddings (Lester et al. 2021) or by their keys and values (Li
+    & Liang 2021)."""
     rank: PositiveInt = 16
     """Rank r of the updates."""
     alpha: Positive = 32.0
@@ -115,7 +115,9 @@ class AdapterSettings:
         for name, kinds in _ONLY_FOR.items():
             changed = getattr(self, name) != getattr(AdapterSettings, name)
             if changed and self.kind not in (*kinds, "none"):
-                raise ConfigError(f"{name} is for adapter={'|'.join(kinds)}: leave it out of adapter={self.kind}")
+                raise ConfigError(
+                    f"{name} is for adapter={'|'.join(kinds)}: leave it out of adapter={self.kind}"
+                )
 
 
 @dataclass(frozen=True)

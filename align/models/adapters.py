@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -83,9 +82,7 @@ def _config(base: Any, adapter: AdapterSettings, task: str) -> PeftConfig:
     count = adapter.virtual_tokens
     if adapter.kind == "prompt":
         # Lester et al. 2021, section 3.2: words of the vocabulary are a better start than noise
-        return PromptTuningConfig(
-            task_type=kind, num_virtual_tokens=count, prompt_tuning_init="SAMPLE_VOCAB"
-        )
+        return PromptTuningConfig(task_type=kind, num_virtual_tokens=count, prompt_tuning_init="SAMPLE_VOCAB")
     heads, width = _held_shape(base)
     return PrefixTuningConfig(
         task_type=kind, num_virtual_tokens=count, token_dim=heads * width, num_attention_heads=heads
@@ -127,7 +124,7 @@ def _on_virtual(
         raise ModelError(
             f"{earlier} has {count} virtual tokens: give adapter.virtual_tokens={count} to go on with them"
         )
-    own = AdapterSettings(kind=kind, virtual_tokens=count)
+    own = AdapterSettings(kind="prefix" if kind == "prefix" else "prompt", virtual_tokens=count)
     adapted = _put_on(base, origin, own, task, seed)
     virtual = virtual_of(adapted.get_base_model())
     assert virtual is not None, "it was just put on"
@@ -154,6 +151,6 @@ def _refuse_no_room(whole: Any, max_length: int, adapter: AdapterSettings) -> No
     positions = longest_input(whole.config)
     if positions is not None and max_length + adapter.virtual_tokens > positions:
         raise ModelError(
-            f"model.max_length={max_length} and adapter.virtual_tokens={adapter.virtual_tokens} do not fit the "
-            f"{positions} positions of the model: give model.max_length={positions - adapter.virtual_tokens}"
+            f"model.max_length={max_length} and adapter.virtual_tokens={adapter.virtual_tokens} do not fit "
+            f"the model's {positions} positions: give model.max_length={positions - adapter.virtual_tokens}"
         )

@@ -116,9 +116,7 @@ def _whole(model: Any) -> Any:
     return plain_model(getattr(model, "module", model))
 
 
-def _batch(
-    whole: Any, prompts: Sequence[TokenIds], replies: Sequence[TokenIds], pad_id: int
-) -> ReplyBatch:
+def _batch(whole: Any, prompts: Sequence[TokenIds], replies: Sequence[TokenIds], pad_id: int) -> ReplyBatch:
     for row, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
         if not len(prompt) or not len(reply):
             raise ModelError(f"row {row} of the batch has an empty {'reply' if len(prompt) else 'prompt'}")

@@ -16,7 +16,7 @@ PARTS = ("absmax", "quant_map", "nested_absmax", "nested_quant_map", "quant_stat
 
 
 def refuse_no_four_bits(source: ModelSource | None) -> None:
-    """Raises ``ModelError`` where nothing can be read in four bits: no CUDA, no bitsandbytes, no checkpoint."""
+    """Raises ``ModelError`` without CUDA, bitsandbytes, or a checkpoint to read in four bits."""
     if not torch.cuda.is_available():
         raise ModelError(
             "adapter=qlora computes in four bits on CUDA devices, and there is none: take adapter=lora, or "

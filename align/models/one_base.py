@@ -62,7 +62,9 @@ def new_scalar(policy: Policy, adapter: AdapterSettings, seed: int) -> ScalarMod
         ModelError: no layer has one of the names in ``adapter.target_modules``.
     """
     tree = _tree(policy, seed)
-    adapted = with_adapter(tree, Origin(tree.config, policy.tokenizer, None, policy.max_length), adapter, "SEQ_CLS", seed)
+    adapted = with_adapter(
+        tree, Origin(tree.config, policy.tokenizer, None, policy.max_length), adapter, "SEQ_CLS", seed
+    )
     return _scalar(adapted, policy, policy.chat)
 
 

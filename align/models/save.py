@@ -78,7 +78,7 @@ def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path) 
 
 
 def _without_bits(base: Any) -> Any:
-    """A model to write a wide state dict with: itself, or an empty one of the same shape if it is quantised."""
+    """What writes a wide state dict: the model itself, or an empty one of its shape if it is quantised."""
     if getattr(base.config, "quantization_config", None) is None:
         return base
     config = copy.deepcopy(base.config)

@@ -45,7 +45,8 @@ class Virtual:
     @property
     def weight(self) -> Tensor:
         """(P, width), with a gradient where it is trained."""
-        return self.encoder.embedding.weight if self.shown is None else self.shown  # type: ignore[no-any-return]
+        learnt: Tensor = self.encoder.embedding.weight
+        return learnt if self.shown is None else self.shown
 
     @property
     def ids(self) -> TokenIds:

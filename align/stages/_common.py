@@ -79,9 +79,9 @@ def open_scalar(
 def _refuse_all_frozen(opened: torch.nn.Module, model: ModelSettings, adapter: AdapterSettings) -> None:
     if not any(one.requires_grad for one in opened.parameters()):
         raise ModelError(
-            f"{model.path} has virtual tokens, which cannot be merged into weights, and adapter={adapter.kind} "
-            f"would train on without them: go on with the adapter that made them (adapter=prompt or prefix), "
-            f"or start from the model that they were trained on"
+            f"{model.path} has virtual tokens, which cannot be merged into weights, and "
+            f"adapter={adapter.kind} would train on without them: go on with the adapter that made them "
+            f"(adapter=prompt or prefix), or start from the model that they were trained on"
         )
 
 

@@ -91,7 +91,8 @@ def _actor(run: Run, stage: RolloutStage, policy: Policy, forward: Forward) -> A
 def _critic(run: Run, stage: RolloutStage, policy: Policy, critic: CriticSettings) -> ScalarModel:
     """A critic's own network, from a reward model or from where the policy starts.
 
-    Under low-rank updates it is an adapter and a head on the policy's frozen weights, where it starts from them.
+    Under low-rank updates it is an adapter and a head on the policy's frozen weights, where it starts from
+    them.
 
     Raises:
         ModelError: it reads tokens in another way than the policy writes them.

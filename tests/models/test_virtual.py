@@ -1,4 +1,4 @@
-"""Virtual tokens in our packed rows, padded rows and decoder give the numbers of peft's own padded forward."""
+"""Virtual tokens in our packed rows, padded rows and decoder give the numbers of peft's own forward."""
 
 from __future__ import annotations
 
@@ -26,11 +26,17 @@ from align.settings import AdapterSettings, ModelSettings, SamplingSettings
 
 KINDS = ("prompt", "prefix")
 COUNT = 5
-DRAW = np.random.default_rng(0).integers
+RNG = np.random.default_rng(0)
+
+
+def drawn(length: int) -> Any:
+    return RNG.integers(6, 290, size=length, dtype=np.int32)
+
+
 GROUPS = [
-    ReplyGroup(DRAW(6, 290, size=prompt, dtype=np.int32), tuple(DRAW(6, 290, size=n, dtype=np.int32) for n in two))
-    for prompt, two in ((3, (7, 4)), (11, (2, 9)))
-]  # fmt: skip
+    ReplyGroup(drawn(prompt), (drawn(first), drawn(second)))
+    for prompt, first, second in ((3, 7, 4), (11, 2, 9))
+]
 
 
 def settings(kind: str) -> AdapterSettings:
@@ -70,9 +76,8 @@ def rows() -> list[tuple[Any, Any]]:
 
 
 def apart(found: Any, expected: list[torch.Tensor]) -> float:
-    return max(
-        float((row[: len(one)] - one).detach().abs().max()) for row, one in zip(found.logps_BT, expected, strict=True)
-    )
+    both = zip(found.logps_BT.detach(), expected, strict=True)
+    return max(float((row[: len(one)] - one.detach()).abs().max()) for row, one in both)
 
 
 @pytest.mark.medium
@@ -165,9 +170,11 @@ def test_what_is_saved_is_read_again_frozen_or_to_go_on_with(tmp_path: Path, kin
         assert torch.equal(logps(onward), expected)
     assert base_fingerprint(onward.model) != base_fingerprint(policy.model)
     virtual = virtual_of(plain_model(onward.model))
-    assert virtual is not None and not virtual.off and virtual.shown is None
+    assert virtual is not None
+    assert (virtual.off, virtual.shown) == (False, None)
 
-    with pytest.raises(ValueError, match="(?i)peft|prompt|prefix"):  # never the base without its tokens, in silence
+    # never the base without its tokens, in silence
+    with pytest.raises(ValueError, match=r"(?i)peft|prompt|prefix"):
         AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
 
 
@@ -178,13 +185,12 @@ def test_a_scalar_model_keeps_tokens_and_head(tmp_path: Path, kind: str) -> None
     scalar = load_scalar(own, settings(kind), texts=None, seed=0)
     disturb(scalar.model)
     save_scalar(scalar, tmp_path / "run" / "model")
-    again = load_scalar(
-        ModelSettings(path=str(tmp_path / "run"), max_length=48), AdapterSettings(), texts=None, seed=1, trained=True
-    )  # fmt: skip
-    alone = load_scalar(
-        ModelSettings(path=str(tmp_path / "run" / "adapter"), max_length=48), AdapterSettings(), texts=None, seed=1,
-        trained=True,
-    )  # fmt: skip
+    again, alone = (
+        load_scalar(
+            ModelSettings(path=str(path), max_length=48), AdapterSettings(), texts=None, seed=1, trained=True
+        )
+        for path in (tmp_path / "run", tmp_path / "run" / "adapter")
+    )
     scores = []
     for one in (scalar, again, alone):
         with torch.no_grad():
@@ -196,7 +202,7 @@ def test_a_scalar_model_keeps_tokens_and_head(tmp_path: Path, kind: str) -> None
 
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     base = hf_folder(tmp_path / "base")
-    with pytest.raises(ModelError, match="give model.max_length=59"):
+    with pytest.raises(ModelError, match=r"give model\.max_length=59"):
         load_policy(ModelSettings(path=str(base), max_length=64), settings("prompt"), texts=None, seed=0)
     fresh = load_policy(tiny(), settings("prompt"), texts=texts, seed=0)
     assert fresh.positions == 64, "one from scratch gets room for its tokens"
@@ -221,4 +227,6 @@ def test_an_architecture_that_does_not_number_its_layers_takes_no_prefix() -> No
 
     with pytest.raises(ModelError, match="take adapter=prompt"):
         attention_layers(whole)
-    assert len(attention_layers(randomised(AutoModelForSequenceClassification, ARCHITECTURES["gpt2"](300)))) == 2
+    assert (
+        len(attention_layers(randomised(AutoModelForSequenceClassification, ARCHITECTURES["gpt2"](300)))) == 2
+    )

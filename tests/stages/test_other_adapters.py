@@ -1,4 +1,4 @@
-"""``adapter=dora``, ``prompt`` and ``prefix`` in every stage that trains, resumed, and read by the next stage."""
+"""``adapter=dora``, ``prompt`` and ``prefix`` where it trains, resumed, and read by the next stage."""
 
 from __future__ import annotations
 
