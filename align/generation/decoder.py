@@ -206,6 +206,7 @@ def attending(whole: Any) -> Iterator[None]:
             whole.set_attn_implementation(before)
 
 
+@torch.compiler.disable  # see ``align.packing.attention``
 def _attention(
     module: nn.Module,
     query: Tensor,

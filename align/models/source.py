@@ -34,8 +34,8 @@ def find_model(path: str) -> ModelSource:
 
     A folder that holds ``model/config.json`` is a run directory, one that holds ``config.json`` a Hugging
     Face folder, and an ``adapter_config.json`` beside that is an adapter on its weights. One that holds only
-    ``adapter_config.json`` (or a run directory with only ``adapter/``) is an adapter on the base that it names.
-    What is no folder is a Hub name, unless it looks like a path.
+    ``adapter_config.json`` (or a run directory with only ``adapter/``) is an adapter on the base that it
+    names. What is no folder is a Hub name, unless it looks like a path.
 
     Raises:
         ModelError: nothing of the kind is there, with the nearest name that is.

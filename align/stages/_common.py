@@ -36,9 +36,12 @@ from align.settings import (
     TrainingSettings,
 )
 from align.stages._recipe import TrainingStage
+from align.training.compiling import compile_blocks
 from align.training.course import Batches
 from align.training.determinism import seed_everything
+from align.training.freezing import freeze
 from align.training.loop import train
+from align.training.memory import offloaded
 from align.training.objectives import Imitation, Preference, Scoring
 from align.training.unpaired import Unpaired
 from align.training.update import Objective, cut
@@ -148,15 +151,23 @@ def ready(
 ) -> Forward:
     """How a model is asked about replies in training: packed where its architecture allows it.
 
-    ``model`` is another model of the same kind (the frozen reference), of which nothing is said.
+    Its layers are frozen and compiled as the settings say. ``model`` is another model of the same kind (the
+    frozen reference), of which nothing is said.
     """
-    return open_forward(
+    if model is None:
+        freeze(opened.model, training.frozen)
+    forward = open_forward(
         model or opened.model,
         opened.pad_id,
         attention=training.attention,
         dtype=compute_dtype(training.precision, opened.device),
         say=say if model is None else lambda _line: None,
     )
+    if model is not None:
+        return forward
+    if training.compile:
+        compile_blocks(opened.model)
+    return offloaded(forward, opened.device) if training.offload_activations else forward
 
 
 def effective(training: TrainingSettings, forward: Forward) -> TrainingSettings:
