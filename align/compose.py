@@ -20,8 +20,8 @@ from align.overrides import Choice, choices, conf_folder, each_readable, groups,
 from align.run import Run, flat
 from align.typed import COMMON, typed_run
 
-_PIPELINE = ("stage", "order", "steps")
-"""Sections that a pipeline reads itself; every other option is for its steps."""
+_PIPELINE = ("stage", "order", "steps", "of", "plan")
+"""Sections that a pipeline (or a plan) reads itself; every other option is for its steps."""
 
 
 def run_from(overrides: Sequence[str], command: Sequence[str]) -> Run:

@@ -144,7 +144,7 @@ class Decoder:
 
     def _whole_step(self, places: Places) -> Tensor:
         """A pass over one token of each row that there is memory for; see ``fixed``."""
-        step = Step(self.cache, len(places.ids_N), 0, (), self.windows, places=places)
+        step = Step(self.cache, places.ids_N, len(places.ids_N), 0, (), self.windows, places=places)
         hidden_TH: Tensor = self._backbone(
             input_ids=places.ids_N.unsqueeze(0),
             position_ids=places.positions_N.unsqueeze(0),
@@ -224,8 +224,9 @@ def _attention(
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     rule = Rule(scale, 0.0, sliding_window, softcap)
     decoding.windows[id(module)] = rule.window
-    query_HTD = query[0]
-    key_GTD, value_GTD = with_prefix(module, decoding.ids_T, key[0], value[0])
+    query_HTD, key_GTD, value_GTD = query[0], key[0], value[0]
+    if decoding.runs:  # only prompts have virtual tokens before them
+        key_GTD, value_GTD = with_prefix(module, decoding.ids_T, key_GTD, value_GTD)
     held = decoding.cache.layer(id(module), key_GTD, value_GTD)
     if decoding.places is not None:
         out_THD = fixed.attention(query_HTD, key_GTD, value_GTD, held, decoding.places, decoding.made, rule)

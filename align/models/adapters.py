@@ -83,7 +83,7 @@ def _config(base: Any, adapter: AdapterSettings, task: str) -> PeftConfig:
     if adapter.kind == "prompt":
         # Lester et al. 2021, section 3.2: words of the vocabulary are a better start than noise
         return PromptTuningConfig(task_type=kind, num_virtual_tokens=count, prompt_tuning_init="SAMPLE_VOCAB")
-    heads, width = _held_shape(base)
+    heads, width = held_shape(base)
     return PrefixTuningConfig(
         task_type=kind, num_virtual_tokens=count, token_dim=heads * width, num_attention_heads=heads
     )
@@ -99,7 +99,7 @@ def _begin_virtual(adapted: Any, origin: Origin, adapter: AdapterSettings) -> No
     if adapter.kind == "prompt":
         attach(whole, encoder, None)
         return
-    shape = _held_shape(whole)
+    shape = held_shape(whole)
     words = torch.randint(whole.get_input_embeddings().num_embeddings, (1, adapter.virtual_tokens))
     backbone, memory = getattr(whole, whole.base_model_prefix), DynamicCache()
     with torch.no_grad():
@@ -139,7 +139,7 @@ def _on_virtual(
     return adapted
 
 
-def _held_shape(whole: Any) -> tuple[int, int]:
+def held_shape(whole: Any) -> tuple[int, int]:
     """Key-value heads, and the width of one."""
     text = whole.config.get_text_config()
     heads = int(text.num_attention_heads)

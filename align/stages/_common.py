@@ -101,7 +101,7 @@ def open_reward(run: Run, reward: RewardModel, policy: Policy | None = None) -> 
 
     It stands on the frozen weights of a ``policy`` with an adapter, where it was trained on them.
     """
-    for role, path in _paths_of(reward, "reward"):
+    for role, path in paths_of(reward, "reward"):
         run.note_input(role, path)
     return prepared(reward, policy, run.cache)
 
@@ -109,11 +109,11 @@ def open_reward(run: Run, reward: RewardModel, policy: Policy | None = None) -> 
 def judge_of(run: Run, reward: RewardModel) -> Judge:
     """Who a reward is in preference records: a model where it reads one, and which (by its hash)."""
     name = type(reward).__module__.removeprefix("reward_models.")
-    hashes = [run.inputs()[role].get("sha256", "") for role, _ in _paths_of(reward, "reward")]
+    hashes = [run.inputs()[role].get("sha256", "") for role, _ in paths_of(reward, "reward")]
     return judge_named(name, hashes, asks=hasattr(reward, "server"))
 
 
-def _paths_of(component: Any, role: str) -> Iterator[tuple[str, str]]:
+def paths_of(component: Any, role: str) -> Iterator[tuple[str, str]]:
     """What a reward reads, by role: ``reward``, a member's ``reward.0``, a part's ``reward.helpful``."""
     for field in fields(component):
         value = getattr(component, field.name)
@@ -122,11 +122,11 @@ def _paths_of(component: Any, role: str) -> Iterator[tuple[str, str]]:
         elif field.name == "paths":
             yield from ((f"{role}.{i}", one) for i, one in enumerate(value))
         elif is_dataclass(value):
-            yield from _paths_of(value, role)
+            yield from paths_of(value, role)
         elif isinstance(value, dict):
             for name, one in value.items():
                 if is_dataclass(one):
-                    yield from _paths_of(one, f"{role}.{name}")
+                    yield from paths_of(one, f"{role}.{name}")
 
 
 def prepare_data(
