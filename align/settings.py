@@ -134,6 +134,10 @@ class DatasetSettings:
     """Share of the prompts (not rows) held out for testing."""
     validation_fraction: Fraction = 0.05
     """Share of the prompts held out for early stopping."""
+    folds: Annotated[int, Range(low=2)] | None = None
+    """Parts the prompts in so many test sets, of which this run takes one; in place of ``test_fraction``."""
+    fold: NaturalInt = 0
+    """Which of them, from 0."""
     split_seed: NaturalInt = 0
     """Draws the split; apart from ``seed``, so that runs over seeds share their test set."""
     limit: PositiveInt | None = None
@@ -147,6 +151,8 @@ class DatasetSettings:
     def __post_init__(self) -> None:
         if self.source.offers != "pairs" and (self.votes, self.ties) != ("each", "drop"):
             raise ConfigError("votes and ties are for datasets of pairs: leave them out")
+        if self.fold >= (self.folds or 1):
+            raise ConfigError(f"fold={self.fold}, and folds={self.folds}: folds are counted from 0")
         if self.test_fraction + self.validation_fraction >= 1:
             raise ConfigError("test_fraction + validation_fraction leaves nothing to train on")
 
@@ -189,11 +195,11 @@ class TrainingSettings:
     offload_activations: bool = False
     """Keeps activations in the host's memory between forward and backward pass; on accelerators."""
     compile: bool = False
-    """Compiles the model's blocks (torch.compile): minutes at the start, faster steps, the same up to rounding."""
+    """Compiles the model's blocks (torch.compile): minutes at the start, faster steps, as exact as before."""
     frozen: tuple[str, ...] = ()
-    """What stays as it is: ``embeddings``, ``first_6_blocks``, names of parameters with ``*`` for what varies."""
+    """What stays as it is: ``embeddings``, ``first_6_blocks``, names of parameters (``*`` for any part)."""
     unfreeze_every: PositiveInt | None = None
-    """Steps after which the next block below joins, the top one first (Howard & Ruder 2018); none trains all."""
+    """Steps until the next block below joins, the top one first (Howard & Ruder 2018); none trains all."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the forward pass multiplies in; weights, optimiser, losses and sums stay float32. ``auto`` is
     bfloat16 where the device multiplies it fast (CUDA from Ampere on, CPUs with AMX or AVX512-BF16)."""

@@ -206,7 +206,7 @@ def attending(whole: Any) -> Iterator[None]:
             whole.set_attn_implementation(before)
 
 
-@torch.compiler.disable  # see ``align.packing.attention``
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # see ``align.packing.attention``
 def _attention(
     module: nn.Module,
     query: Tensor,

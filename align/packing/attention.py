@@ -43,7 +43,7 @@ def set_attention(model: Any, kernel: str) -> None:
         raise ValueError(f"its attention stays {before}")
 
 
-@torch.compiler.disable  # cut by lengths that change with every row: each would be a version of its own
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # cut by lengths that change with every row: each would be a version of its own
 def _attention(
     kernel: Kernel,
     module: nn.Module,

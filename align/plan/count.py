@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +21,19 @@ from align.models.source import adapter_folder
 from align.packing.forward import transformers_model
 from align.packing.layout import ReplyGroup
 from align.plan.live import Live
-from align.plan.made import Asked, bytes_of, config_of, forward_of, groups_of, made, passing, recompute
-from align.plan.made import without_bytes
+from align.plan.made import (
+    Asked,
+    bytes_of,
+    config_of,
+    forward_of,
+    groups_of,
+    made,
+    passing,
+    recompute,
+    without_bytes,
+)
 from align.plan.needs import Needs
+from align.plan.process import alone
 from align.plan.settings import PlanSettings
 from align.ppo.actor import LinearValue, head_width
 from align.settings import LOW_RANK, VIRTUAL, AdapterSettings, ModelSettings
@@ -101,11 +110,12 @@ def needs_of(name: str, stage: Any, plan: PlanSettings, device: str) -> Needs:
         ConfigError: it is no stage that trains.
         ModelError: there is no model at a path.
     """
-    shape, libraries = shape_of(name, stage, plan), resident() if device == "cpu" else 0
+    shape, libraries = shape_of(name, stage, plan), alone() if device == "cpu" else 0
     scores = name == "reward"
     groups = groups_of(shape.items, shape.prompt, shape.replies, shape.reply)
     with without_bytes() as live:
         cast = _cast(name, stage, device)
+        opened = [cast]
         trained, frozen, critic = _weights(cast, quantised=stage.adapter.kind == "qlora")
         largest = _largest(cast.policy)
         with live.peak_of() as looking:
@@ -113,13 +123,13 @@ def needs_of(name: str, stage: Any, plan: PlanSettings, device: str) -> Needs:
         kept, sampling = _sampling(live, cast, stage, shape, device) if shape.written else (0, 0)
 
         def losses() -> list[Tensor]:
-            return _losses(cast, groups, scores=scores)
+            return _losses(opened[0], groups, scores=scores)
 
         plain = passing(live, losses, shape.passes, cast.models)
         for one in cast.models:
             recompute(one)
         recomputed = passing(live, losses, shape.passes, cast.models)
-        del cast, losses
+        opened.clear()  # while it is counted, what is let go of must go
     return Needs(
         trained=trained,
         frozen=frozen,
@@ -134,14 +144,6 @@ def needs_of(name: str, stage: Any, plan: PlanSettings, device: str) -> Needs:
         passing={False: plain, True: recomputed},
         libraries=libraries,
     )
-
-
-def resident() -> int:
-    """Bytes of this process that are in memory now (its most so far, where the system does not tell)."""
-    pages = Path("/proc/self/statm")
-    if pages.exists():
-        return int(pages.read_text().split()[1]) * resource.getpagesize()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _cast(name: str, stage: Any, device: str) -> Cast:
@@ -161,7 +163,8 @@ def _cast(name: str, stage: Any, device: str) -> Cast:
     if settings is None:
         return Cast(policy, forward, None, None, shared=False)
     if settings.kind == "shared":
-        head = LinearValue(head_width(plain_model(policy))).to(device)
+        with torch.device(device):
+            head = LinearValue(head_width(plain_model(policy)))
         return Cast(policy, forward, head, None, shared=False)
     start = stage.model if settings.path is None else ModelSettings(settings.path, max_length=length)
     critic, values = opened(start, scores=True)
@@ -170,7 +173,10 @@ def _cast(name: str, stage: Any, device: str) -> Cast:
 
 def _weights(cast: Cast, *, quantised: bool) -> tuple[int, int, int]:
     """Bytes of what is trained, of what is frozen, and of the critic's part of both."""
-    parts = [[p for one in cast.models for p in one.parameters() if p.requires_grad is kind] for kind in (True, False)]
+    parts = [
+        [p for one in cast.models for p in one.parameters() if p.requires_grad is kind]
+        for kind in (True, False)
+    ]
     trained, frozen = (bytes_of(iter(one)) for one in parts)
     critic = bytes_of(cast.critic.parameters()) if cast.critic is not None else 0
     if cast.shared:
@@ -186,7 +192,7 @@ def _weights(cast: Cast, *, quantised: bool) -> tuple[int, int, int]:
 def _largest(model: Any) -> int:
     """Of the blocks and tables, the largest: its weights."""
     whole = transformers_model(model)
-    parts = [one for one in whole.modules() if isinstance(one, nn.Embedding)]
+    parts: list[nn.Module] = [one for one in whole.modules() if isinstance(one, nn.Embedding)]
     parts += [block for one in whole.modules() if isinstance(one, nn.ModuleList) for block in one]
     return max((bytes_of(one.parameters()) for one in parts), default=0)
 

@@ -13,11 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class Live(TorchDispatchMode):
-    """To be opened inside ``FakeTensorMode``: each operation's results are counted once, until they are gone."""
+class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """To be opened inside ``FakeTensorMode``: results of operations count once each, until they are gone."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
         self.peak = 0
         self._known: dict[int, int] = {}

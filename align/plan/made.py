@@ -55,7 +55,7 @@ class Asked(Protocol):
 
 @dataclass(frozen=True)
 class Rows:
-    """A padded pass, whose own code looks at numbers, which are not there: the same rows, all of one length."""
+    """A padded pass: ``Padded`` itself looks at numbers, which are not there. All rows are of one length."""
 
     model: Any
     dtype: torch.dtype
@@ -84,7 +84,7 @@ class Rows:
 
 @contextmanager
 def without_bytes() -> Iterator[Live]:
-    """Inside, tensors have shapes and a device, and no bytes; the result counts those that they would have."""
+    """Inside, tensors have shapes and no bytes; the result counts those that they would have."""
     with FakeTensorMode(allow_non_fake_inputs=True), Live() as live:
         yield live
     gc.collect()
@@ -124,13 +124,16 @@ def _moved(whole: nn.Module, device: str) -> None:
     """Puts fresh tensors on a device in place of those without one; what was tied stays so."""
     fresh: dict[int, Tensor] = {}
     for module in whole.modules():
-        for held in (module._parameters, module._buffers):
+        both: list[dict[str, Any]] = [module._parameters, module._buffers]
+        for held in both:
             for name, old in held.items():
                 if old is None:
                     continue
                 if id(old) not in fresh:
                     new = torch.empty(old.shape, dtype=old.dtype, device=device)
-                    fresh[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+                    fresh[id(old)] = (
+                        nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+                    )
                 held[name] = fresh[id(old)]
 
 
@@ -169,12 +172,16 @@ def recompute(model: nn.Module) -> None:
             return
 
 
-def passing(live: Live, losses: Callable[[], Sequence[Tensor]], passes: int, models: Sequence[nn.Module]) -> int:
+def passing(
+    live: Live, losses: Callable[[], Sequence[Tensor]], passes: int, models: Sequence[nn.Module]
+) -> int:
     """The most that a step's passes take, forward and back, over what is alive before; gradients are left out
     afterwards."""
     with live.peak_of() as peak:
         for _ in range(min(passes, 2)):  # from the second one on, gradients are there
-            torch.stack([loss.float().sum() for loss in losses()]).sum().backward()
+            whole = torch.stack([loss.float().sum() for loss in losses()]).sum()
+            whole.backward()  # type: ignore[no-untyped-call]
+            del whole
     for model in models:
         model.zero_grad(set_to_none=True)
     gc.collect()

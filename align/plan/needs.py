@@ -39,7 +39,7 @@ class Needs:
     looking: int
     """What a pass without gradients takes: the reference's, say."""
     passing: Mapping[bool, int]
-    """The most that a pass forward and back takes, with its gradients; by whether activations are recomputed."""
+    """The most that passes forward and back take, with gradients; by whether activations are recomputed."""
     libraries: int
     """What the process takes before a model is there; 0 on devices of their own."""
 
@@ -89,7 +89,9 @@ def held(needs: Needs, choice: str, ranks: int, *, recomputed: bool) -> Held:
     stays = needs.reward + needs.libraries + (needs.reference if needs.reference_stays else 0)
     training = weights + optimiser + gradients + activations + stays
     # at the first step of sampling that follows an update, its gradients are still there
-    sampling = weights + optimiser + gradients + stays + needs.kv_cache + needs.sampling if needs.kv_cache else 0
+    sampling = (
+        weights + optimiser + gradients + stays + needs.kv_cache + needs.sampling if needs.kv_cache else 0
+    )
     before = 0 if needs.reference_stays else whole + needs.reference + needs.looking + needs.libraries
     return Held(
         choice,

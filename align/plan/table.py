@@ -15,7 +15,7 @@ from rich.text import Text
 from align.plan.count import Shape
 from align.plan.needs import CHOICES, Held, Needs, held, most_that_fits
 
-GB = 1e9
+UNITS = {"GB": 1e9, "MB": 1e6}
 HEADS = ("deepspeed", "ckpt", "weights", "grads", "adam", "activ.", "other", "total", "host", "fits")
 
 
@@ -57,7 +57,8 @@ def memory_of_device(ranks: int) -> int:
 
 
 def table_of(plan: Plan) -> Table:
-    """One row a choice, in GB (10^9 bytes); the last column is the largest micro-batch that fits."""
+    """One row a choice, in GB or MB (10^9 or 10^6 bytes); the last column is the micro-batch that fits."""
+    unit = _unit(plan)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for number, head in enumerate(HEADS):
         table.add_column(head, justify="left" if number < 2 else "right", no_wrap=True)
@@ -67,7 +68,7 @@ def table_of(plan: Plan) -> Table:
         cells = [
             row.choice,
             "yes" if row.recomputed else "no",
-            *map(_gb, (*parts, row.total, row.host)),
+            *(_shown(one, unit) for one in (*parts, row.total, row.host)),
             f"{most}" if most else "no",
         ]
         style = "bold" if (row.choice, row.recomputed) == plan.own else ""
@@ -77,23 +78,23 @@ def table_of(plan: Plan) -> Table:
 
 def lines_of(plan: Plan) -> list[str]:
     """What the table is about, and what it assumes."""
-    shape, needs = plan.shape, plan.needs
+    shape, needs, unit = plan.shape, plan.needs, _unit(plan)
     what = f"{shape.items} x (prompt {shape.prompt} + {shape.replies} x reply {shape.reply} tokens)"
     lines = [
-        f"{plan.name}: GB that each of {plan.ranks} rank{'s' * (plan.ranks > 1)} needs; "
-        f"{_gb(plan.memory)} GB are there",
+        f"{plan.name}: {unit} that each of {plan.ranks} rank{'s' * (plan.ranks > 1)} needs; "
+        f"{_shown(plan.memory, unit)} are there",
         f"a pass: {what}; passes a step: {shape.passes}",
     ]
     if needs.reference:
         when = "all the while" if needs.reference_stays else "before the training, then freed"
-        lines.append(f"reference: {_gb(needs.reference)} GB, {when}")
+        lines.append(f"reference: {_shown(needs.reference, unit)}, {when}")
     for name, size in (("critic", needs.critic), ("reward models", needs.reward)):
         if size:
-            lines.append(f"{name}: {_gb(size)} GB")
+            lines.append(f"{name}: {_shown(size, unit)}")
     if needs.kv_cache:
-        lines.append(f"keys and values of {shape.written} replies: {_gb(needs.kv_cache)} GB")
+        lines.append(f"keys and values of {shape.written} replies: {_shown(needs.kv_cache, unit)}")
     if needs.libraries:
-        lines.append(f"the process without a model: {_gb(needs.libraries)} GB")
+        lines.append(f"the process without a model: {_shown(needs.libraries, unit)}")
     lines.append("ckpt: training.gradient_checkpointing; fits: the largest micro_batch_size")
     lines.append("bold: the run as it is typed")
     return lines
@@ -121,8 +122,13 @@ def _on_the_same(row: Held) -> int:
     return 0 if torch.cuda.is_available() else row.host
 
 
-def _gb(size: float) -> str:
-    return f"{size / GB:.2f}" if size < 99.5 * GB else f"{size / GB:.0f}"
+def _unit(plan: Plan) -> str:
+    return "GB" if max(row.total for row in plan.rows()) >= 1e10 else "MB"
+
+
+def _shown(size: float, unit: str) -> str:
+    value = size / UNITS[unit]
+    return f"{value:.2f}" if unit == "GB" and value < 99.5 else f"{value:.0f}"
 
 
 def tables(plans: Sequence[Plan]) -> list[Any]:

@@ -41,7 +41,9 @@ class Plan:
         plans = []
         for step in run.steps:
             ranks = self.plan.ranks or _ranks_of(step)
-            memory = memory_of_device(ranks) if self.plan.memory_gb is None else int(self.plan.memory_gb * 1e9)
+            memory = (
+                memory_of_device(ranks) if self.plan.memory_gb is None else int(self.plan.memory_gb * 1e9)
+            )
             stage: Any = step.stage
             plans.append(
                 Planned(

@@ -41,7 +41,7 @@ class Reward:
         refuse_demonstrations(self.dataset)
 
     def execute(self, run: Run) -> None:
-        """Writes ``model/`` (a sequence classifier) and ``reward/accuracy`` to results.json.
+        """Writes ``model/`` (a sequence classifier), scores.jsonl (of unseen pairs) and results.json.
 
         Where its scores of validation and test pairs lie is written to ``model/scores.json``.
         """
@@ -50,6 +50,7 @@ class Reward:
         from align.models.unseen import write_unseen
         from align.report.figures import reward_figure
         from align.stages._common import accuracy_of, fit, open_scalar, pair_scores, prepare_data, ready
+        from align.stages._scores import SCORES, write_scores
         from align.stages._truth import bayes_accuracy
         from align.training.objectives import Scoring
 
@@ -66,6 +67,7 @@ class Reward:
         alarms = fit(run, self, scalar.model, objective, data, validate=look)
         led(lambda: save_scalar(scalar, run.directory / "model"))
         chosen, rejected = scores(data.test)
+        led(lambda: write_scores(run.directory / SCORES, data.test, chosen, rejected))
         unseen = [*chosen, *rejected, *itertools.chain(*scores(data.validation))]
         led(lambda: write_unseen(run.directory / "model", unseen))
         run.offer_model()

@@ -15,8 +15,8 @@ from align.training.freezing import blocks_of
 def compile_blocks(model: Module) -> None:
     """Lets torch compile the blocks of a model, where the model stands: names and weights stay.
 
-    Attention stays as it is, between two compiled parts of its block. Nothing is compiled yet: that happens in
-    the first passes, which is said once.
+    Attention stays as it is, between two compiled parts of its block. Nothing is compiled yet: that happens
+    in the first passes, which is said once.
 
     Raises:
         ModelError: no blocks are found, or there is no compiler for this device's code.
@@ -32,6 +32,6 @@ def compile_blocks(model: Module) -> None:
             block.compile(dynamic=True)
     count = sum(map(len, stacks))
     say(
-        f"note: training.compile=true: the {count} blocks are compiled in the first passes of each kind (training, "
-        f"looking, sampling), which takes minutes; it pays off in long runs, and changes numbers by rounding"
+        f"note: training.compile=true: the {count} blocks are compiled in the first passes of each kind "
+        f"(training, looking, sampling), a minute or more each; numbers change by rounding"
     )

@@ -31,7 +31,7 @@ _SETTINGS = (
 _log = logging.getLogger(__name__)
 
 _WHERE_SET = ("frozen", "unfreeze_every", "compile")
-"""These came later: they are told where they are not at their defaults, so that older checkpoints still fit."""
+"""These came later: they are told where they are set, so that older checkpoints still fit."""
 
 ROUNDING = (
     "training.micro_batch_size",

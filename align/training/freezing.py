@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from torch import nn
 from torch.nn import Module, Parameter
@@ -30,8 +31,8 @@ def freeze(model: Module, names: Sequence[str]) -> None:
             known = [name for name, one in model.named_parameters() if one.requires_grad]
             shown = ", ".join(known[:3])
             raise ModelError(
-                f"training.frozen={word} names nothing that is trained.{near(word, known)} It takes embeddings, "
-                f"first_N_blocks, and names of parameters with * for what varies, for example {shown}"
+                f"training.frozen={word} names nothing that is trained.{near(word, known)} It takes "
+                f"embeddings, first_N_blocks, and names of parameters with * for any part, as in {shown}"
             )
         for one in chosen:
             one.requires_grad_(False)
@@ -58,8 +59,8 @@ def thawing(
     if last > total:
         late = sum(1 for step in joins.values() if step > total)
         say(
-            f"note: training.unfreeze_every={every} lets the last layers join at step {last}, and this run has "
-            f"{total}: {late} of {len(joins)} parameters are never trained"
+            f"note: training.unfreeze_every={every} lets the last layers join at step {last}, and this run "
+            f"has {total}: {late} of {len(joins)} parameters are never trained"
         )
 
     def thaw(step: int) -> None:
@@ -75,12 +76,9 @@ def blocks_of(model: Module) -> list[nn.ModuleList]:
     Raises:
         ModelError: there is none.
     """
-    configs = (getattr(module, "config", None) for module in model.modules())
-    counts = {
-        one.get_text_config().num_hidden_layers
-        for one in configs
-        if hasattr(one, "get_text_config") and hasattr(one.get_text_config(), "num_hidden_layers")
-    }
+    configs: list[Any] = [module.config for module in model.modules() if hasattr(module, "config")]
+    texts = [one.get_text_config() for one in configs if hasattr(one, "get_text_config")]
+    counts = {getattr(text, "num_hidden_layers", None) for text in texts}
     found = [one for one in model.modules() if isinstance(one, nn.ModuleList) and len(one) in counts]
     if not found:
         raise ModelError(f"{type(model).__name__} does not keep its layers in a list: its blocks are unknown")
@@ -91,15 +89,17 @@ def _depths(model: Module) -> dict[Parameter, int]:
     """How far below the top a parameter lies: 1 in the top block, one more a block, most in the tables."""
     stacks = blocks_of(model)
     lowest = max(map(len, stacks)) + 1
-    depths = {one: lowest for one in _tables(model)}
+    depths = dict.fromkeys(_tables(model), lowest)
     for stack in stacks:
         for above, block in enumerate(reversed(stack)):
-            depths |= {one: above + 1 for one in block.parameters()}
+            depths |= dict.fromkeys(block.parameters(), above + 1)
     return depths
 
 
 def _tables(model: Module) -> list[Parameter]:
-    return [one for module in model.modules() if isinstance(module, nn.Embedding) for one in module.parameters()]
+    return [
+        one for module in model.modules() if isinstance(module, nn.Embedding) for one in module.parameters()
+    ]
 
 
 def _named_by(model: Module, word: str) -> list[Parameter]:

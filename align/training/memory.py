@@ -62,8 +62,8 @@ def offloaded(forward: Forward, device: torch.device) -> Offloaded:
     """
     if device.type == "cpu":
         raise ConfigError(
-            "training.offload_activations=true moves activations to the host's memory, where they are "
-            "already without an accelerator: set it to false; training.gradient_checkpointing=true saves memory"
+            "training.offload_activations=true moves activations to the host's memory, and without an "
+            "accelerator they are there: set it to false; training.gradient_checkpointing=true saves memory"
         )
     return Offloaded(forward)
 

@@ -1,4 +1,4 @@
-"""Compiled blocks give the numbers of the model as it was, and serve all layers and lengths by one version."""
+"""Compiled blocks give the numbers of the model as it was, and serve all layers by one version."""
 
 from __future__ import annotations
 

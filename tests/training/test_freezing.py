@@ -1,4 +1,4 @@
-"""Frozen and gradually unfrozen layers: which parameters move when, with what moments, also after a resume."""
+"""Frozen and gradually unfrozen layers: which parameters move when, and with what moments."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_run_that_ends_before_says_so(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_parameter_that_joins_takes_the_step_of_a_fresh_adamw() -> None:
-    """With bias corrections from its own first step, its first move is rate * sign(gradient), as anybody's."""
+    """With bias corrections from its own first step, its first move is rate * sign(gradient)."""
     model = random_causal("llama")
     settings = TrainingSettings(learning_rate=0.01)
     parameters = trainable_parameters(model)
