@@ -142,6 +142,7 @@ def needs_of(name: str, stage: Any, plan: PlanSettings, device: str) -> Needs:
         sampling=sampling,
         looking=looking[0],
         passing={False: plain, True: recomputed},
+        bucket=stage.deepspeed.bucket_size,
         libraries=libraries,
     )
 

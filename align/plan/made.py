@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import _disable_current_modes
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
 
 from align.distributed.device import autocast
@@ -110,7 +111,8 @@ def made(
     auto = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
     if scores:
         config.num_labels = 1
-    with quiet(), torch.device("meta"):
+    # libraries move what they make to where the model is, which fake tensors do not let them
+    with quiet(), _disable_current_modes(), torch.device("meta"):
         base = auto.from_config(config, dtype=torch.float32)
         quicken(base)
         words: Any = Words(config.get_text_config().vocab_size)

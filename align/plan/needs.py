@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-BUCKET = 50_000_000
-"""Numbers that DeepSpeed sends together (``deepspeed.bucket_size``)."""
 CHOICES = ("none", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")
 """``deepspeed=``"""
 
@@ -40,6 +38,8 @@ class Needs:
     """What a pass without gradients takes: the reference's, say."""
     passing: Mapping[bool, int]
     """The most that passes forward and back take, with gradients; by whether activations are recomputed."""
+    bucket: int
+    """Numbers, not bytes, that DeepSpeed sends together (``deepspeed.bucket_size``)."""
     libraries: int
     """What the process takes before a model is there; 0 on devices of their own."""
 
@@ -71,7 +71,7 @@ def held(needs: Needs, choice: str, ranks: int, *, recomputed: bool) -> Held:
     """
     stage = 0 if choice == "none" else int(choice[4])
     offload = choice.endswith("offload")
-    trained, bucket = needs.trained, min(4 * BUCKET, needs.trained) if stage else 0
+    trained, bucket = needs.trained, min(4 * needs.bucket, needs.trained) if stage else 0
     whole = trained + needs.frozen
     part = -(-trained // ranks)
     weights = whole if stage < 3 else -(-whole // ranks) + min(whole, needs.largest_layer + bucket)

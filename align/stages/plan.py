@@ -40,7 +40,7 @@ class Plan:
 
         plans = []
         for step in run.steps:
-            ranks = self.plan.ranks or _ranks_of(step)
+            ranks = self.plan.ranks or step.launch.nproc * step.launch.nodes
             memory = (
                 memory_of_device(ranks) if self.plan.memory_gb is None else int(self.plan.memory_gb * 1e9)
             )
@@ -61,13 +61,6 @@ class Plan:
             console.print(part)
 
 
-def _ranks_of(step: Run) -> int:
-    launch = getattr(step, "launch", None)
-    return 1 if launch is None else int(launch.nproc * launch.nodes)
-
-
 def _choice_of(stage: Any) -> str:
-    zero = getattr(stage, "deepspeed", None)
-    if zero is None or zero.stage == 0:
-        return "none"
-    return f"zero{zero.stage}{'_offload' if zero.offload else ''}"
+    zero = stage.deepspeed
+    return f"zero{zero.stage}{'_offload' if zero.offload else ''}" if zero.stage else "none"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from align.plan.needs import BUCKET, CHOICES, Needs, held, most_that_fits
+from align.plan.needs import CHOICES, Needs, held, most_that_fits
 
 T = 4_000_000_000
 """Bytes of a model of 10^9 numbers that is trained whole: larger than any bucket."""
@@ -22,6 +22,7 @@ NEEDS = Needs(
     sampling=0,
     looking=0,
     passing={False: T + 800, True: T + 100},
+    bucket=50_000_000,
     libraries=0,
 )
 
@@ -40,7 +41,7 @@ def test_what_is_parted_falls_as_one_by_the_ranks(ranks: int) -> None:
     """Moments and the weights that they change: 12 bytes a number, over N, from stage 1 on."""
     for choice in ("zero1", "zero2", "zero3"):
         assert held(NEEDS, choice, ranks, recomputed=False).optimiser == 3 * T // ranks, choice
-    buckets = 4 * BUCKET
+    buckets = 4 * NEEDS.bucket
     assert held(NEEDS, "zero2", ranks, recomputed=False).gradients == T // ranks + buckets
     assert held(NEEDS, "zero2", ranks, recomputed=False).weights == T
     whole_for_a_while = NEEDS.largest_layer + buckets
@@ -52,7 +53,7 @@ def test_offload_moves_what_is_parted_to_the_host() -> None:
     assert (two.optimiser, two.host) == (0, 3 * T // 4)
     three = held(NEEDS, "zero3_offload", 4, recomputed=False)
     assert three.host == 3 * T // 4 + T // 4
-    assert three.weights == NEEDS.largest_layer + 4 * BUCKET
+    assert three.weights == NEEDS.largest_layer + 4 * NEEDS.bucket
 
 
 def test_a_rank_never_needs_more_by_more_ranks_nor_less_by_a_lower_stage() -> None:
