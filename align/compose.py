@@ -20,8 +20,8 @@ from align.run import Run, flat
 from align.spare import spare, without_spare
 from align.typed import COMMON, typed_run
 
-_PIPELINE = ("stage", "order", "steps")
-"""Sections that a pipeline reads itself; every other option is for its steps."""
+_PIPELINE = ("stage", "order", "steps", "of", "plan", "folds")
+"""Sections that a pipeline (or a plan) reads itself; every other option is for its steps."""
 
 
 def run_from(overrides: Sequence[str], command: Sequence[str]) -> Run:
@@ -52,6 +52,8 @@ def run_from(overrides: Sequence[str], command: Sequence[str]) -> Run:
         # what is collected decides the steps (conf/rules/wiring/), and is then an option of one of them
         values = compose([c for c in typed if c.key.split(".")[0] in own or c.key == "collect"])
         values.pop("collect", None)
+        if "folds" in values:
+            values |= _fold_steps(values["folds"])
         steps = _steps(values, typed, command)
         values["steps"] = {step.directory.name: dict(step.config) for step in steps}
     return typed_run(values, _yaml(values), command, steps)
@@ -134,6 +136,17 @@ def _dated_folder(typed: Sequence[Choice]) -> str:
     stage = next((choice.text for choice in typed if choice.key == "stage"), "run")
     with joined():  # ranks that a launcher has started may read the clock at two sides of a second
         return of_first(f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{stage}")
+
+
+def _fold_steps(folds: Any) -> dict[str, Any]:
+    """The steps of ``stage=folds``: a reward model for each part of the prompts."""
+    if not isinstance(folds, int) or folds < 2:
+        raise ConfigError(f"folds takes an integer from 2 on, got {folds!r}")
+    own = {
+        f"fold_{fold}": {"stage": "reward", "dataset": {"folds": folds, "fold": fold}}
+        for fold in range(folds)
+    }
+    return {"order": list(own), "steps": own}
 
 
 def _steps(values: Mapping[str, Any], typed: Sequence[Choice], command: Sequence[str]) -> list[Run]:

@@ -32,7 +32,8 @@ _TITLES = {
 }
 
 _FOOT = """\
-other groups: model=tiny|hf (model.path=FOLDER, RUN or Hub name), adapter=none|lora, alarms=warn|stop
+other groups: model=tiny|hf (model.path=FOLDER, RUN or Hub name), alarms=warn|stop
+              adapter=none|lora|dora|qlora|prompt|prefix
 always there: run.dir=DIR  resume=true (needs run.dir)  seed=N  launch.nproc=RANKS  launch.submit=slurm|local
 exit codes:   0 done, 1 failed, 2 config, 3 data, 4 model, 5 checkpoint, 6 not finite, 7 out of memory,
               8 an alarm (saved), 9 a rank died or hung, 10 not reproduced, 130 keyboard,

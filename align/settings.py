@@ -80,12 +80,27 @@ class ModelSettings:
             raise ConfigError("path is none and there is no scratch: give model.path, or take model=tiny")
 
 
+LOW_RANK = ("lora", "dora", "qlora")
+"""Kinds of adapters that are updates of weights, and can be merged into them."""
+VIRTUAL = ("prompt", "prefix")
+"""Kinds of adapters that are tokens before each text."""
+_ONLY_FOR = {"rank": LOW_RANK, "alpha": LOW_RANK, "dropout": LOW_RANK, "target_modules": LOW_RANK} | {
+    "virtual_tokens": VIRTUAL
+}
+
+
 @dataclass(frozen=True)
 class AdapterSettings:
-    """What is trained of the model (``adapter=none``: everything, ``adapter=lora``)."""
+    """What is trained of the model (``adapter=none``: everything; else an adapter, the weights are frozen).
 
-    kind: Literal["none", "lora"] = "none"
-    """``lora`` trains low-rank updates (Hu et al. 2021); the reference is then the model without them."""
+    The reference is then the model without it.
+    """
+
+    kind: Literal["none", "lora", "dora", "qlora", "prompt", "prefix"] = "none"
+    """``lora``: low-rank updates (Hu et al. 2021); ``dora``: of directions, with lengths of their own (Liu et
+    al. 2024); ``qlora``: lora on weights in four bits (Dettmers et al. 2023; CUDA); ``prompt``, ``prefix``:
+    virtual tokens before each text, by their embeddings (Lester et al. 2021) or by their keys and values (Li
+    & Liang 2021)."""
     rank: PositiveInt = 16
     """Rank r of the updates."""
     alpha: Positive = 32.0
@@ -94,6 +109,16 @@ class AdapterSettings:
     """Dropout probability on the adapter's input."""
     target_modules: tuple[str, ...] | None = None
     """Names of the linear layers that get an adapter; none takes all but the heads."""
+    virtual_tokens: PositiveInt = 16
+    """Tokens before each text; each takes a position beside ``model.max_length``."""
+
+    def __post_init__(self) -> None:
+        for name, kinds in _ONLY_FOR.items():
+            changed = getattr(self, name) != getattr(AdapterSettings, name)
+            if changed and self.kind not in (*kinds, "none"):
+                raise ConfigError(
+                    f"{name} is for adapter={'|'.join(kinds)}: leave it out of adapter={self.kind}"
+                )
 
 
 @dataclass(frozen=True)
@@ -110,6 +135,10 @@ class DatasetSettings:
     """Share of the prompts (not rows) held out for testing."""
     validation_fraction: Fraction = 0.05
     """Share of the prompts held out for early stopping."""
+    folds: Annotated[int, Range(low=2)] | None = None
+    """Parts the prompts in so many test sets, of which this run takes one; in place of ``test_fraction``."""
+    fold: NaturalInt = 0
+    """Which of them, from 0."""
     split_seed: NaturalInt = 0
     """Draws the split; apart from ``seed``, so that runs over seeds share their test set."""
     limit: PositiveInt | None = None
@@ -123,6 +152,8 @@ class DatasetSettings:
     def __post_init__(self) -> None:
         if self.source.offers != "pairs" and (self.votes, self.ties) != ("each", "drop"):
             raise ConfigError("votes and ties are for datasets of pairs: leave them out")
+        if self.fold >= (self.folds or 1):
+            raise ConfigError(f"fold={self.fold}, and folds={self.folds}: folds are counted from 0")
         if self.test_fraction + self.validation_fraction >= 1:
             raise ConfigError("test_fraction + validation_fraction leaves nothing to train on")
 
@@ -162,6 +193,14 @@ class TrainingSettings:
     """Gradients are scaled down to this global norm."""
     gradient_checkpointing: bool = False
     """Recomputes activations in the backward pass: less memory, about a third more time."""
+    offload_activations: bool = False
+    """Keeps activations in the host's memory between forward and backward pass; on accelerators."""
+    compile: bool = False
+    """Compiles the model's blocks (torch.compile): minutes at the start, faster steps, as exact as before."""
+    frozen: tuple[str, ...] = ()
+    """What stays as it is: ``embeddings``, ``first_6_blocks``, names of parameters (``*`` for any part)."""
+    unfreeze_every: PositiveInt | None = None
+    """Steps until the next block below joins, the top one first (Howard & Ruder 2018); none trains all."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the forward pass multiplies in; weights, optimiser, losses and sums stay float32. ``auto`` is
     bfloat16 where the device multiplies it fast (CUDA from Ampere on, CPUs with AMX or AVX512-BF16)."""

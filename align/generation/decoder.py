@@ -24,6 +24,7 @@ from align.generation import fixed
 from align.generation.cache import Cache
 from align.generation.fixed import Places, Steps
 from align.models.build import quiet
+from align.models.virtual import with_prefix
 from align.packing.mask import behind_prompt
 from align.packing.segments import Rule, plain_attention
 
@@ -55,6 +56,7 @@ class Step:
     """What attention needs to know of a pass. Its first tokens are those of the ``older`` rows, one each."""
 
     cache: Cache
+    ids_T: Tensor
     older: int
     low: int
     """The first slot that an older row looks at."""
@@ -116,7 +118,6 @@ class Decoder:
 
     def _pass(self, tokens_N: Tensor | None, low: int, runs: Sequence[Run]) -> Tensor:
         older = 0 if tokens_N is None else len(tokens_N)
-        step = Step(self.cache, older, low, tuple(runs), self.windows)
         ids = [] if tokens_N is None else [tokens_N]
         positions = [self.read_N[:older]]
         last = [np.arange(older)]
@@ -127,6 +128,7 @@ class Decoder:
             last.append(at + (run.prompt_of_row + 1) * run.length - 1)
             at += len(run.prompts) * run.length
         ids_T = torch.cat(ids)
+        step = Step(self.cache, ids_T, older, low, tuple(runs), self.windows)
         hidden_TH: Tensor = self._backbone(
             input_ids=ids_T.unsqueeze(0),
             position_ids=torch.from_numpy(np.concatenate(positions)).unsqueeze(0).to(self._device),
@@ -142,7 +144,7 @@ class Decoder:
 
     def _whole_step(self, places: Places) -> Tensor:
         """A pass over one token of each row that there is memory for; see ``fixed``."""
-        step = Step(self.cache, len(places.ids_N), 0, (), self.windows, places=places)
+        step = Step(self.cache, places.ids_N, len(places.ids_N), 0, (), self.windows, places=places)
         hidden_TH: Tensor = self._backbone(
             input_ids=places.ids_N.unsqueeze(0),
             position_ids=places.positions_N.unsqueeze(0),
@@ -204,6 +206,7 @@ def attending(whole: Any) -> Iterator[None]:
             whole.set_attn_implementation(before)
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # see ``align.packing.attention``
 def _attention(
     module: nn.Module,
     query: Tensor,
@@ -222,6 +225,8 @@ def _attention(
     rule = Rule(scale, 0.0, sliding_window, softcap)
     decoding.windows[id(module)] = rule.window
     query_HTD, key_GTD, value_GTD = query[0], key[0], value[0]
+    if decoding.runs:  # only prompts have virtual tokens before them
+        key_GTD, value_GTD = with_prefix(module, decoding.ids_T, key_GTD, value_GTD)
     held = decoding.cache.layer(id(module), key_GTD, value_GTD)
     if decoding.places is not None:
         out_THD = fixed.attention(query_HTD, key_GTD, value_GTD, held, decoding.places, decoding.made, rule)

@@ -22,7 +22,9 @@ from align.generation.plain import generate, refuse_non_finite
 from align.generation.probe import why_not
 from align.models.policy import Policy, evaluating
 from align.models.save import plain_model
+from align.models.virtual import led
 from align.packing.head import Head, head_of
+from align.packing.probe import refuse_prefix
 from align.report.console import say as say_once
 from align.settings import SamplingSettings
 from align.types import SampledReply
@@ -74,6 +76,7 @@ class Sampler:
             NonFiniteError: the policy's logits are NaN or infinite.
         """
         _check_room(self.policy, prompt_ids, settings)
+        prompt_ids = led(plain_model(self.policy.model), prompt_ids)
         if self.refusal is not None:
             asked = prompt_ids if places is None else [prompt_ids[place] for place in places]
             return generate(self.policy, asked, settings, seed, progress)
@@ -122,6 +125,7 @@ def open_sampler(policy: Policy, say: Callable[[str], None] = say_once) -> Sampl
     if whole not in _refusals:
         _refusals[whole] = why_not(whole)
         if _refusals[whole] is not None:
+            refuse_prefix(whole, str(_refusals[whole]))
             say(
                 f"note: replies are written by transformers' generate, because {type(whole).__name__} "
                 f"{_refusals[whole]}: slower, and without log-probabilities"

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors import SafetensorError
 from transformers import LlamaConfig, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
 from align.errors import ModelError
+from align.models.four_bits import four_bits, refuse_no_four_bits
 from align.models.products import quicken
-from align.models.source import ModelSource, adapter_task, cannot_load, find_model, read_config
+from align.models.source import ModelSource, cannot_load, find_model, read_config
 from align.models.tokenizer import load_tokenizer, set_template, train_tokenizer
-from align.settings import AdapterSettings, ModelSettings, ScratchSettings
+from align.settings import ModelSettings, ScratchSettings
 
 Texts = Callable[[], Iterator[str]]
 
@@ -32,10 +32,14 @@ class Origin:
     config: PreTrainedConfig
     tokenizer: PreTrainedTokenizerBase
     source: ModelSource | None
+    max_length: int
+    """``model.max_length``: tokens of prompt and reply together."""
 
 
-def origin(model: ModelSettings, texts: Texts | None) -> Origin:
+def origin(model: ModelSettings, texts: Texts | None, room: int = 0) -> Origin:
     """Config (dropout written) and tokenizer of the model that the settings ask for.
+
+    One from scratch gets positions for ``room`` tokens more than ``model.max_length``.
 
     Raises:
         ModelError: nothing at ``model.path``; no text to train a tokenizer on; more tokens than the
@@ -47,7 +51,7 @@ def origin(model: ModelSettings, texts: Texts | None) -> Origin:
                 "a model from scratch needs a dataset to train its tokenizer on: give model.path"
             )
         tokenizer = train_tokenizer(texts(), model.scratch.vocab_size)
-        config, source = scratch_config(model.scratch, tokenizer, model.max_length), None
+        config, source = scratch_config(model.scratch, tokenizer, model.max_length + room), None
         set_template(tokenizer, model.chat_template)
     else:
         source = find_model(model.path)
@@ -60,7 +64,7 @@ def origin(model: ModelSettings, texts: Texts | None) -> Origin:
             f"give model.max_length={positions} or less"
         )
     _write_dropout(config, model.dropout)
-    return Origin(config, tokenizer, source)
+    return Origin(config, tokenizer, source, model.max_length)
 
 
 def scratch_config(
@@ -93,14 +97,19 @@ def longest_input(config: PreTrainedConfig) -> int | None:
     return positions if positions is None else int(positions)
 
 
-def load_weights(auto: Any, origin: Origin, seed: int, **more: Any) -> tuple[Any, set[str]]:
+def load_weights(
+    auto: Any, origin: Origin, seed: int, kind: str = "none", **more: Any
+) -> tuple[Any, set[str]]:
     """The model in float32 on the CPU, and the names of parameters that the checkpoint does not hold.
 
-    Those are drawn from ``seed``, and the caller's random state is left as it was.
+    Those are drawn from ``seed``, and the caller's random state is left as it was. Under ``adapter=qlora``,
+    the ``kind``, the linear layers are read in four bits, on the CUDA device.
 
     Raises:
         ModelError: the checkpoint cannot be loaded, or does not fit the architecture.
     """
+    if kind == "qlora":
+        refuse_no_four_bits(origin.source)
     config = copy.deepcopy(origin.config)  # loading writes into it
     with seeded(seed), quiet():
         if origin.source is None:
@@ -118,6 +127,9 @@ def load_weights(auto: Any, origin: Origin, seed: int, **more: Any) -> tuple[Any
                 config=config,
                 dtype=torch.float32,
                 output_loading_info=True,
+                # virtual tokens may lie in the same folder; they are not transformers' to load
+                adapter_kwargs={"subfolder": "none"},
+                **(four_bits() if kind == "qlora" else {}),
                 **more,
             )
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -130,37 +142,6 @@ def load_weights(auto: Any, origin: Origin, seed: int, **more: Any) -> tuple[Any
     for part in (built.config, built.config.get_text_config()):
         part.pad_token_id = origin.tokenizer.pad_token_id
     return built, missing
-
-
-def with_adapter(base: Any, origin: Origin, adapter: AdapterSettings, task: str, seed: int) -> Any:
-    """The model with an earlier adapter merged in, and the new one that the settings ask for put on.
-
-    Raises:
-        ModelError: no layer has one of the names in ``adapter.target_modules``.
-    """
-    if origin.source is not None and origin.source.adapter is not None:
-        if adapter_task(origin.source.adapter) == "SEQ_CLS" and task == "CAUSAL_LM":
-            raise ModelError(f"{origin.source.adapter} is a reward model's adapter, not a policy's")
-        base = PeftModel.from_pretrained(base, origin.source.adapter).merge_and_unload()
-    if adapter.kind == "none":
-        return base
-    config = LoraConfig(
-        task_type=TaskType[task],
-        r=adapter.rank,
-        lora_alpha=adapter.alpha,
-        lora_dropout=adapter.dropout,
-        target_modules=list(adapter.target_modules) if adapter.target_modules else "all-linear",
-    )
-    with seeded(seed), quiet():
-        try:
-            adapted = get_peft_model(base, config)
-        except ValueError as error:
-            raise ModelError(f"adapter.target_modules={adapter.target_modules}: {error}") from error
-    # peft writes where the base was loaded from, also where that is not all of the base
-    source = origin.source
-    whole = None if source is None or source.adapter is not None else source.weights
-    adapted.peft_config["default"].base_model_name_or_path = whole
-    return adapted
 
 
 @contextmanager

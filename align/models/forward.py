@@ -15,6 +15,7 @@ from align.errors import ModelError
 from align.models.batch import ReplyBatch, pad_replies
 from align.models.logprobs import token_entropy, token_logps
 from align.models.save import plain_model
+from align.models.virtual import led, virtual_of
 from align.types import Outlook, TokenLogps
 
 TokenIds = NDArray[np.int32]
@@ -54,7 +55,7 @@ def reply_outlook(
     Raises:
         ModelError: as ``reply_logps``; the head is not as wide as the states that this architecture shows.
     """
-    batch = _batch(prompts, replies, pad_id).to(_device(model))
+    batch = _batch(_whole(model), prompts, replies, pad_id).to(_device(model))
     places_BT, mask_BT = _places(batch)
     logits_BTV, hidden_BTH = _logits_at(model, batch, places_BT - 1, with_hidden=value_head is not None)
     logps_BT = token_logps(logits_BTV, batch.input_ids_BT.gather(-1, places_BT), temperature)
@@ -82,7 +83,7 @@ def reply_scores(
     Raises:
         ModelError: an empty prompt or reply.
     """
-    batch = _batch(prompts, replies, pad_id).to(_device(scalar))
+    batch = _batch(_whole(getattr(scalar, "inner", scalar)), prompts, replies, pad_id).to(_device(scalar))
     scores: Tensor = scalar(batch.input_ids_BT, batch.attention_mask_BT)
     return scores
 
@@ -95,7 +96,7 @@ def reply_values(
     Raises:
         ModelError: an empty prompt or reply; an encoder, whose head reads a whole text.
     """
-    batch = _batch(prompts, replies, pad_id).to(_device(scalar))
+    batch = _batch(_whole(getattr(scalar, "inner", scalar)), prompts, replies, pad_id).to(_device(scalar))
     places_BT, mask_BT = _places(batch)
     values_BT: Tensor = scalar.at(batch.input_ids_BT, batch.attention_mask_BT, places_BT - 1)
     return values_BT.masked_fill(~mask_BT, 0.0)
@@ -111,18 +112,24 @@ def _places(batch: ReplyBatch) -> tuple[Tensor, Tensor]:
     return torch.minimum(first_B.unsqueeze(-1) + steps_T, (first_B + lengths_B - 1).unsqueeze(-1)), mask_BT
 
 
-def _batch(prompts: Sequence[TokenIds], replies: Sequence[TokenIds], pad_id: int) -> ReplyBatch:
+def _whole(model: Any) -> Any:
+    return plain_model(getattr(model, "module", model))
+
+
+def _batch(whole: Any, prompts: Sequence[TokenIds], replies: Sequence[TokenIds], pad_id: int) -> ReplyBatch:
     for row, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
         if not len(prompt) or not len(reply):
             raise ModelError(f"row {row} of the batch has an empty {'reply' if len(prompt) else 'prompt'}")
-    return pad_replies(prompts, replies, pad_id)
+    return pad_replies(led(whole, prompts), replies, pad_id)
 
 
 def _logits_at(
     model: Any, batch: ReplyBatch, positions_BT: Tensor, *, with_hidden: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Logits (B, T, V), with the architecture's soft caps and scales, and last hidden states (B, T, H)."""
-    whole = plain_model(getattr(model, "module", model))
+    whole = _whole(model)
+    if virtual_of(whole) is not None:
+        model = whole  # peft's own forward would put them before the text once more
     inputs: dict[str, Any] = {"input_ids": batch.input_ids_BT, "attention_mask": batch.attention_mask_BT}
     inputs["use_cache"] = False
     if with_hidden:

@@ -18,14 +18,16 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from align.models.build import Origin, quiet, seeded, with_adapter
+from align.models.adapters import with_adapter
+from align.models.build import Origin, quiet, seeded
 from align.models.chat import ChatFormat
 from align.models.policy import Policy
 from align.models.products import quicken
 from align.models.save import backbone_fingerprint, backbone_of, plain_model, saved_base
 from align.models.scalar import LastTokenScores, ScalarModel, draw_head, reads_last_token
-from align.models.source import adapter_folder, adapter_task
+from align.models.source import adapter_folder, adapter_kind, adapter_task
 from align.models.tokenizer import load_tokenizer
+from align.models.virtual import virtual_of
 from align.protocols import RewardModel, Scorer
 from align.settings import AdapterSettings
 
@@ -60,7 +62,9 @@ def new_scalar(policy: Policy, adapter: AdapterSettings, seed: int) -> ScalarMod
         ModelError: no layer has one of the names in ``adapter.target_modules``.
     """
     tree = _tree(policy, seed)
-    adapted = with_adapter(tree, Origin(tree.config, policy.tokenizer, None), adapter, "SEQ_CLS", seed)
+    adapted = with_adapter(
+        tree, Origin(tree.config, policy.tokenizer, None, policy.max_length), adapter, "SEQ_CLS", seed
+    )
     return _scalar(adapted, policy, policy.chat)
 
 
@@ -96,6 +100,8 @@ def _fitting(policy: Policy, path: str) -> str:
     folder = adapter_folder(path)
     if folder is None or adapter_task(folder) != "SEQ_CLS":
         raise Apart("it is no adapter (stage=reward adapter=lora makes one)")
+    if adapter_kind(folder) != "lora":
+        raise Apart("its virtual tokens are not the policy's")
     base = saved_base(Path(folder))
     if base is None:
         raise Apart("its adapter does not say which weights it was trained on")
@@ -111,6 +117,8 @@ def _tree(policy: Policy, seed: int) -> Any:
     if not isinstance(policy.model, PeftModel):
         raise Apart("the policy has no adapter: all its weights move")
     causal = plain_model(policy.model)
+    if virtual_of(causal) is not None:
+        raise Apart("the policy's virtual tokens stand before every text that these weights read")
     config = copy.deepcopy(causal.config)
     config.num_labels = 1
     try:

@@ -13,18 +13,20 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from align.errors import ModelError
-from align.models.build import Origin, Texts, load_weights, longest_input, origin, with_adapter
+from align.models.adapters import with_adapter
+from align.models.build import Origin, Texts, load_weights, longest_input, origin
 from align.models.chat import ChatFormat
 from align.models.save import plain_model, save_model
 from align.models.source import is_scalar
-from align.settings import AdapterSettings, ModelSettings
+from align.models.virtual import count_of, virtual_of
+from align.settings import VIRTUAL, AdapterSettings, ModelSettings
 
 
 @dataclass
 class Policy:
     """A model that writes replies.
 
-    ``model`` is the transformers causal model in float32, wrapped by peft under ``adapter=lora``.
+    ``model`` is the transformers causal model in float32, wrapped by peft under an adapter.
     ``max_length`` is ``model.max_length``: tokens of prompt and reply together.
     """
 
@@ -43,18 +45,26 @@ class Policy:
 
     @property
     def positions(self) -> int | None:
-        """Tokens that the architecture has positions for, or None where it does not say."""
-        return longest_input(plain_model(self.model).config)
+        """Tokens of text that the architecture has positions for, or None where it does not say."""
+        whole = plain_model(self.model)
+        longest = longest_input(whole.config)
+        return longest if longest is None else longest - count_of(whole)
 
     @contextmanager
     def reference(self) -> Iterator[Any]:
         """The model as it was when this policy was loaded: in eval mode, without gradients.
 
-        Under LoRA it is the same weights with the adapter off, at no cost in memory. Otherwise a second
+        Under an adapter it is the same weights with it off, at no cost in memory (virtual tokens that the
+        policy began with stand before its texts, too). Otherwise a second
         model is loaded from the same place at the first use, and stays until ``drop_reference``: a stage
         that never asks never pays for it.
         """
         with torch.no_grad():
+            virtual = virtual_of(plain_model(self.model))
+            if virtual is not None:
+                with evaluating(self.model), virtual.as_at_the_start():
+                    yield self.model
+                return
             if isinstance(self.model, PeftModel):
                 with evaluating(self.model), self.model.disable_adapter():
                     yield self.model
@@ -85,8 +95,8 @@ def load_policy(
         ModelError: nothing to load at ``model.path``, a reward model where a policy belongs, weights that
             are missing from the checkpoint, or a chat template that cannot be used.
     """
-    made = origin(model, texts)
-    base = _causal(made, seed)
+    made = origin(model, texts, room=adapter.virtual_tokens if adapter.kind in VIRTUAL else 0)
+    base = _causal(made, seed, adapter.kind)
     chat = ChatFormat(made.tokenizer)
     base.generation_config.eos_token_id = list(chat.stop_ids)
     base.generation_config.pad_token_id = made.tokenizer.pad_token_id
@@ -102,7 +112,7 @@ def load_policy(
 def save_policy(policy: Policy, directory: Path) -> None:
     """Writes ``directory`` in Hugging Face layout, so that ``AutoModelForCausalLM`` loads it alone.
 
-    Under LoRA the adapter is merged into those weights, and is kept as it is in ``adapter`` beside it.
+    An adapter is merged into those weights where it can be, and is kept as it is in ``adapter`` beside it.
     """
     save_model(policy.model, policy.tokenizer, directory)
 
@@ -119,13 +129,13 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _causal(made: Origin, seed: int) -> Any:
+def _causal(made: Origin, seed: int, kind: str = "none") -> Any:
     if made.source is not None and is_scalar(made.config):
         raise ModelError(
             f"{made.source.weights} is a reward model, not a policy: "
             "give the directory of a run of sft, dpo or ppo"
         )
-    loaded, missing = load_weights(AutoModelForCausalLM, made, seed)
+    loaded, missing = load_weights(AutoModelForCausalLM, made, seed, kind)
     if made.source is not None and missing:
         raise ModelError(
             f"{made.source.weights} is no causal language model: it lacks {', '.join(sorted(missing)[:3])}"

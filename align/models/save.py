@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import shutil
@@ -20,6 +21,8 @@ from transformers import PreTrainedTokenizerBase
 
 from align.files import sync, write_json
 from align.models.build import quiet
+from align.models.four_bits import PARTS, is_quantised, widened
+from align.models.virtual import virtual_of
 
 BASE_FILE = "base.json"
 """Beside an adapter: the fingerprint of the weights that it was trained on."""
@@ -55,13 +58,16 @@ def whole_folder(directory: Path) -> Iterator[Path]:
 def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
     """Weights (safetensors), config and tokenizer (chat template included) in ``directory``.
 
-    Under an adapter the weights in ``directory`` have it merged in, so that they load by themselves, and
-    the adapter as it is goes to ``adapter`` beside it, with the fingerprint of the weights under it. The
-    model in memory is only read.
+    Under low-rank updates the weights in ``directory`` have them merged in, so that they load by themselves;
+    virtual tokens cannot be merged and lie beside the weights, where ``find_model`` sees them. The adapter as
+    it is goes to ``adapter`` as well, with the fingerprint of the weights under it. The model in memory is
+    only read.
     """
     base = plain_model(model)
     with quiet(), whole_folder(directory) as aside:
-        base.save_pretrained(aside, state_dict=merged_state(model))
+        _without_bits(base).save_pretrained(aside, state_dict=merged_state(model))
+        if virtual_of(base) is not None:
+            model.save_pretrained(aside, save_embedding_layers=False)
         tokenizer.save_pretrained(aside)
     if isinstance(model, PeftModel):
         save_adapter(model, tokenizer, directory.with_name("adapter"))
@@ -74,6 +80,16 @@ def save_adapter(model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path
         model.save_pretrained(aside, save_embedding_layers=False)
         tokenizer.save_pretrained(aside)
         write_json(aside / BASE_FILE, {"sha256": backbone_fingerprint(model)})
+
+
+def _without_bits(base: Any) -> Any:
+    """What writes a wide state dict: the model itself, or an empty one of its shape if it is quantised."""
+    if getattr(base.config, "quantization_config", None) is None:
+        return base
+    config = copy.deepcopy(base.config)
+    del config.quantization_config
+    with torch.device("meta"):
+        return type(base)(config)
 
 
 def plain_model(model: Any) -> Any:
@@ -97,6 +113,8 @@ def merged_state(model: Any, *, adapter: bool = True) -> dict[str, Tensor]:
     base = plain_model(model)
     if not isinstance(model, PeftModel):
         return dict(base.state_dict())
+    virtual = virtual_of(base)
+    start = None if virtual is None else virtual.start
     layers = dict(base.named_modules())
     kept = "modules_to_save.default." if adapter else "original_module."
     merged: dict[str, Tensor] = {}
@@ -107,19 +125,23 @@ def merged_state(model: Any, *, adapter: bool = True) -> dict[str, Tensor]:
             continue
         inside = name[len(owner) + 1 :]
         if inside.startswith("base_layer."):
-            leaf = inside.removeprefix("base_layer.")
-            layer = layers[owner]
-            changed = adapter and leaf == "weight"
-            merged[f"{owner}.{leaf}"] = value + _delta(layer, value) if changed else value
+            leaf, layer = inside.removeprefix("base_layer."), layers[owner]
+            if leaf.removeprefix("weight.").startswith(PARTS):
+                continue
+            if leaf == "weight" and is_quantised(layer.get_base_layer()):
+                value = widened(layer.get_base_layer())
+            merged[f"{owner}.{leaf}"] = _updated(layer, value) if adapter and leaf == "weight" else value
         elif inside.startswith(kept):
             merged[f"{owner}.{inside.removeprefix(kept)}"] = value
+    if start is not None and not adapter:
+        merged["virtual_tokens"] = start
     return merged
 
 
 def base_fingerprint(model: Any) -> str:
     """SHA-256 of the weights (names, shapes, bytes) and config that a model has with its adapter off.
 
-    It is the same under LoRA as for the plain model that the adapter was put on.
+    It is the same under an adapter as for the plain model that it was put on.
     """
     config = plain_model(model).config.to_json_string(use_diff=False)
     return _digest(config, merged_state(model, adapter=False))
@@ -156,9 +178,17 @@ def _tensor_digest(tensor: Tensor) -> str:
     return hashlib.sha256(whole.numpy().data).hexdigest()
 
 
-def _delta(layer: Any, weight: Tensor) -> Tensor:
-    deltas = [layer.get_delta_weight(name) for name in layer.active_adapters if name in layer.lora_A]
-    return sum(deltas, start=weight.new_zeros(())).to(weight.dtype)
+def _updated(layer: Any, weight: Tensor) -> Tensor:
+    """A layer's weight with its low-rank updates, as the layer computes."""
+    for name in layer.active_adapters:
+        if name not in layer.lora_A:
+            continue
+        weight = weight + layer.get_delta_weight(name).to(weight.dtype)
+        if name in layer.lora_magnitude_vector:  # DoRA: rows of these lengths (Liu et al. 2024, eq. 5)
+            lengths = layer.lora_magnitude_vector[name].weight.to(weight.dtype)
+            inputs = 0 if layer.fan_in_fan_out else 1
+            weight = weight * (lengths.unsqueeze(inputs) / weight.norm(dim=inputs, keepdim=True))
+    return weight
 
 
 def _adapted_owner(name: str, layers: dict[str, Any]) -> str | None:

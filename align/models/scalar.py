@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from align.errors import ModelError
-from align.models.build import Origin, Texts, load_weights, longest_input, origin, seeded, with_adapter
+from align.models.adapters import with_adapter
+from align.models.build import Origin, Texts, load_weights, longest_input, origin, seeded
 from align.models.chat import ChatFormat
 from align.models.save import plain_model, save_model
 from align.models.source import adapter_task, is_scalar
-from align.settings import AdapterSettings, ModelSettings
+from align.models.virtual import count_of
+from align.settings import VIRTUAL, AdapterSettings, ModelSettings
 
 
 class LastTokenScores(nn.Module):
@@ -84,7 +86,7 @@ class ScalarModel:
     """A model that scores replies.
 
     ``model`` maps ``(input_ids, attention_mask)`` to scores (B,); ``model.inner`` is the transformers
-    model, wrapped by peft under ``adapter=lora``.
+    model, wrapped by peft under an adapter.
     """
 
     model: LastTokenScores
@@ -100,8 +102,9 @@ class ScalarModel:
 
     @property
     def positions(self) -> int | None:
-        """Tokens that the architecture has positions for, or None where it does not say."""
-        return longest_input(self.model.config)
+        """Tokens of text that the architecture has positions for, or None where it does not say."""
+        longest = longest_input(self.model.config)
+        return longest if longest is None else longest - count_of(plain_model(self.model.inner))
 
 
 def load_scalar(
@@ -117,19 +120,21 @@ def load_scalar(
 
     From a causal checkpoint (a policy's run directory) the backbone is kept and the head is new; from a
     scalar one the head is kept too; any sequence-classification backbone will do. A new head is drawn
-    from N(0, 1/(d+1)), d the width it reads (Huang et al. 2024, section 4.1), its bias is 0. Under LoRA
-    the head is trained and saved whole.
+    from N(0, 1/(d+1)), d the width it reads (Huang et al. 2024, section 4.1), its bias is 0. Under an
+    adapter the head is trained and saved whole.
 
     Raises:
         ModelError: nothing to load at ``model.path``; weights other than the head's are missing; with
             ``trained`` (to score, not to train), the checkpoint has no scalar head.
     """
-    made = origin(model, texts)
+    made = origin(model, texts, room=adapter.virtual_tokens if adapter.kind in VIRTUAL else 0)
     labels = made.config.num_labels
     if trained and is_scalar(made.config) and labels != 1:
         raise ModelError(f"{model.path} gives {labels} scores a reply, a reward model gives 1")
     made.config.num_labels = 1
-    base, missing = load_weights(AutoModelForSequenceClassification, made, seed, ignore_mismatched_sizes=True)
+    base, missing = load_weights(
+        AutoModelForSequenceClassification, made, seed, adapter.kind, ignore_mismatched_sizes=True
+    )
     _check(base, made, missing, trained)
     draw_head(base, missing, seed)
     chat = ChatFormat(made.tokenizer)
@@ -142,8 +147,8 @@ def load_scalar(
 def save_scalar(scalar: ScalarModel, directory: Path) -> None:
     """Writes ``directory`` in Hugging Face layout, so that ``AutoModelForSequenceClassification`` loads it.
 
-    It then gives the same scores on batches padded on the right. Under LoRA the adapter is merged into
-    those weights, and is kept as it is, head included, in ``adapter`` beside it.
+    It then gives the same scores on batches padded on the right. An adapter is merged into those weights
+    where it can be, and is kept as it is, head included, in ``adapter`` beside it.
     """
     save_model(scalar.model.inner, scalar.tokenizer, directory)
 

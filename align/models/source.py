@@ -33,8 +33,9 @@ def find_model(path: str) -> ModelSource:
     """Resolves ``model.path``.
 
     A folder that holds ``model/config.json`` is a run directory, one that holds ``config.json`` a Hugging
-    Face folder; one that holds ``adapter_config.json`` (or a run directory with only ``adapter/``) is an
-    adapter, whose base is the one it names. What is no folder is a Hub name, unless it looks like a path.
+    Face folder, and an ``adapter_config.json`` beside that is an adapter on its weights. One that holds only
+    ``adapter_config.json`` (or a run directory with only ``adapter/``) is an adapter on the base that it
+    names. What is no folder is a Hub name, unless it looks like a path.
 
     Raises:
         ModelError: nothing of the kind is there, with the nearest name that is.
@@ -48,7 +49,8 @@ def find_model(path: str) -> ModelSource:
         )
     for place in (folder / "model", folder):
         if (place / "config.json").is_file():
-            return ModelSource(weights=str(place.resolve()), tokenizer=str(place.resolve()))
+            own = str(place.resolve())
+            return ModelSource(own, own, own if (place / "adapter_config.json").is_file() else None)
     adapter = adapter_folder(path)
     if adapter is not None:
         return _adapter_source(Path(adapter))
@@ -95,6 +97,15 @@ def adapter_folder(path: str) -> str | None:
 def adapter_task(adapter: str) -> str:
     """What an adapter was trained for: ``CAUSAL_LM`` or ``SEQ_CLS``."""
     return str(_adapter_config(Path(adapter)).get("task_type"))
+
+
+def adapter_kind(adapter: str) -> str:
+    """The word after ``adapter=`` that makes an adapter of its kind; ``lora`` for all low-rank updates."""
+    kind = str(_adapter_config(Path(adapter)).get("peft_type"))
+    known = {"LORA": "lora", "PROMPT_TUNING": "prompt", "PREFIX_TUNING": "prefix"}
+    if kind not in known:
+        raise ModelError(f"the adapter in {adapter} is of the kind {kind}; known are {', '.join(known)}")
+    return known[kind]
 
 
 def _hub_source(path: str, folder: Path) -> ModelSource:

@@ -57,7 +57,7 @@ def read_unseen(path: str) -> UnseenScores | None:
     """
     source = find_model(path)
     file = Path(source.weights) / FILE
-    if source.adapter is not None or not file.is_file():
+    if source.adapter not in (None, source.weights) or not file.is_file():
         return None
     try:
         return UnseenScores(**json.loads(file.read_text(encoding="utf-8")))

@@ -17,6 +17,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from align.models.virtual import with_prefix
 from align.packing.cuda import flex, varlen
 from align.packing.layout import Layout
 from align.packing.segments import Rule, plain_attention, segments
@@ -42,6 +43,7 @@ def set_attention(model: Any, kernel: str) -> None:
         raise ValueError(f"its attention stays {before}")
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # cut by lengths that change with every row: each would be a version of its own
 def _attention(
     kernel: Kernel,
     module: nn.Module,
@@ -63,6 +65,9 @@ def _attention(
         return sdpa_attention_forward(  # type: ignore[no-any-return]
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
         )
+    if packed is not None:
+        own = with_prefix(module, packed.input_ids_T, key[0], value[0])
+        key, value = own[0].unsqueeze(0), own[1].unsqueeze(0)
     repeats = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, repeats), repeat_kv(value, repeats)
     if packed is None:

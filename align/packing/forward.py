@@ -13,6 +13,7 @@ from align.distributed.device import autocast
 from align.models.forward import reply_logps, reply_outlook, reply_scores, reply_values
 from align.models.save import plain_model
 from align.models.scalar import LastTokenScores
+from align.models.virtual import led
 from align.packing.head import Head, chunked_logps, chunked_logps_and_entropies
 from align.packing.layout import Layout, ReplyGroup, check_groups, lay_out
 from align.packing.work import Cost, work_of
@@ -133,7 +134,10 @@ class Packed:
         return work_of(groups, self.cost, slots=None)
 
     def _layout(self, groups: Sequence[ReplyGroup]) -> Layout:
-        return lay_out(groups).to(transformers_model(self.model).device)
+        whole = transformers_model(self.model)
+        prompts = led(whole, [one.prompt_ids for one in groups])
+        behind = [ReplyGroup(prompt, one.replies) for prompt, one in zip(prompts, groups, strict=True)]
+        return lay_out(behind).to(whole.device)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from align.models.batch import pad_replies
 from align.models.build import longest_input, quiet
 from align.models.policy import evaluating
 from align.models.scalar import LastTokenScores, reads_last_token
+from align.models.virtual import virtual_of
 from align.packing.attention import set_attention
 from align.packing.forward import Forward, Packed, Padded, packed_hidden, rows, transformers_model
 from align.packing.head import Head, head_of
@@ -68,8 +69,24 @@ def open_forward(
                 f"training.attention={attention} cannot be used ({reasons[0]}): "
                 f"give training.attention=auto, which takes what can"
             )
+        refuse_prefix(whole, reasons[0])
         say(f"note: pairs are padded, not packed ({'; '.join(reasons)}): slower, the same numbers")
+    refuse_prefix(whole, "training.attention=padded leaves attention as it is")
     return Padded(model, pad_id, _cost(model, promised_windows(whole)), dtype)
+
+
+def refuse_prefix(whole: Any, why: str) -> None:
+    """Learnt keys and values are put in by the kernels of this project.
+
+    Raises:
+        ModelError: the model has some, and none of these kernels can be used.
+    """
+    virtual = virtual_of(whole)
+    if virtual is not None and virtual.shape is not None:
+        raise ModelError(
+            f"adapter=prefix needs an attention that can be exchanged ({why}): give training.attention=auto, "
+            f"or take adapter=prompt, which any architecture can"
+        )
 
 
 def _candidates(attention: Attention, device: torch.device, dtype: torch.dtype) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from align import registry
 from align.errors import BadRow, ConfigError
 from align.pairs.check import Seen, check, pair_id, prompt_id, record_id
 from align.pairs.report import DataReport
-from align.pairs.split import Split, split_of
+from align.pairs.split import Split, fold_split, split_of
 from align.pairs.ties import pairs_of
 from align.pairs.votes import combined
 from align.types import Demonstration, PreferenceRecord, UnpairedExample
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from align.settings import DatasetSettings
-    from align.types import Example, Location, PreferencePair, Record, Row
+    from align.types import Example, Location, PreferencePair, Prompt, Record, Row
 
 Wants = Literal["pairs", "demonstrations", "unpaired"]
 
@@ -216,8 +216,11 @@ def _record(dataset: DatasetSettings, row: Row, seen: Seen) -> tuple[Split, Reco
     check(bare)
     record = _named(bare, row.location)
     if row.split is None:
-        split = split_of(
-            record.prompt, dataset.split_seed, dataset.test_fraction, dataset.validation_fraction
+        split = _drawn_split(dataset, record.prompt)
+    elif dataset.folds is not None:
+        raise ConfigError(
+            f"dataset.folds={dataset.folds} parts all prompts, and these data come with a test set of their "
+            f"own: leave dataset.test_split out"
         )
     else:
         seen.refuse_other_split(record.prompt, row.split, row.location)
@@ -227,6 +230,13 @@ def _record(dataset: DatasetSettings, row: Row, seen: Seen) -> tuple[Split, Reco
             split = split_of(record.prompt, dataset.split_seed, 0.0, dataset.validation_fraction)
     seen.refuse_repeats(record, bare.id, row.location)
     return split, record, row.location
+
+
+def _drawn_split(dataset: DatasetSettings, prompt: Prompt) -> Split:
+    seed, validation = dataset.split_seed, dataset.validation_fraction
+    if dataset.folds is not None:
+        return fold_split(prompt, seed, dataset.folds, dataset.fold, validation)
+    return split_of(prompt, seed, dataset.test_fraction, validation)
 
 
 def _named(bare: Record, at: Location) -> Record:

@@ -14,7 +14,7 @@ from align.collect._bench import judge_named
 from align.distributed.agree import require_same
 from align.distributed.device import compute_dtype, device
 from align.distributed.world import led, shared_out
-from align.errors import DataError
+from align.errors import DataError, ModelError
 from align.evaluation.accuracy import accuracy
 from align.files import sha256_of
 from align.models.chat import ChatFormat
@@ -36,9 +36,12 @@ from align.settings import (
     TrainingSettings,
 )
 from align.stages._recipe import TrainingStage
+from align.training.compiling import compile_blocks
 from align.training.course import Batches
 from align.training.determinism import seed_everything
+from align.training.freezing import freeze
 from align.training.loop import train
+from align.training.memory import offloaded
 from align.training.objectives import Imitation, Preference, Scoring
 from align.training.unpaired import Unpaired
 from align.training.update import Objective, cut
@@ -53,6 +56,7 @@ def open_policy(run: Run, model: ModelSettings, adapter: AdapterSettings, datase
     """The policy that a stage trains, with its origin noted in run.json."""
     seed_everything(run.seed)
     policy = load_policy(model, adapter, texts=lambda: texts(dataset), seed=run.seed, device=device())
+    _refuse_all_frozen(policy.model, model, adapter)
     _note_model(run, model, policy.chat)
     return policy
 
@@ -70,8 +74,18 @@ def open_scalar(
     """The reward model that a stage trains, with its origin noted in run.json."""
     seed_everything(run.seed)
     scalar = load_scalar(model, adapter, texts=lambda: texts(dataset), seed=run.seed, device=device())
+    _refuse_all_frozen(scalar.model, model, adapter)
     _note_model(run, model, scalar.chat)
     return scalar
+
+
+def _refuse_all_frozen(opened: torch.nn.Module, model: ModelSettings, adapter: AdapterSettings) -> None:
+    if not any(one.requires_grad for one in opened.parameters()):
+        raise ModelError(
+            f"{model.path} has virtual tokens, which cannot be merged into weights, and "
+            f"adapter={adapter.kind} would train on without them: go on with the adapter that made them "
+            f"(adapter=prompt or prefix), or start from the model that they were trained on"
+        )
 
 
 def _note_model(run: Run, model: ModelSettings, chat: ChatFormat, role: str = "model") -> None:
@@ -87,7 +101,7 @@ def open_reward(run: Run, reward: RewardModel, policy: Policy | None = None) -> 
 
     It stands on the frozen weights of a ``policy`` with an adapter, where it was trained on them.
     """
-    for role, path in _paths_of(reward, "reward"):
+    for role, path in paths_of(reward, "reward"):
         run.note_input(role, path)
     return prepared(reward, policy, run.cache)
 
@@ -95,11 +109,11 @@ def open_reward(run: Run, reward: RewardModel, policy: Policy | None = None) -> 
 def judge_of(run: Run, reward: RewardModel) -> Judge:
     """Who a reward is in preference records: a model where it reads one, and which (by its hash)."""
     name = type(reward).__module__.removeprefix("reward_models.")
-    hashes = [run.inputs()[role].get("sha256", "") for role, _ in _paths_of(reward, "reward")]
+    hashes = [run.inputs()[role].get("sha256", "") for role, _ in paths_of(reward, "reward")]
     return judge_named(name, hashes, asks=hasattr(reward, "server"))
 
 
-def _paths_of(component: Any, role: str) -> Iterator[tuple[str, str]]:
+def paths_of(component: Any, role: str) -> Iterator[tuple[str, str]]:
     """What a reward reads, by role: ``reward``, a member's ``reward.0``, a part's ``reward.helpful``."""
     for field in fields(component):
         value = getattr(component, field.name)
@@ -108,11 +122,11 @@ def _paths_of(component: Any, role: str) -> Iterator[tuple[str, str]]:
         elif field.name == "paths":
             yield from ((f"{role}.{i}", one) for i, one in enumerate(value))
         elif is_dataclass(value):
-            yield from _paths_of(value, role)
+            yield from paths_of(value, role)
         elif isinstance(value, dict):
             for name, one in value.items():
                 if is_dataclass(one):
-                    yield from _paths_of(one, f"{role}.{name}")
+                    yield from paths_of(one, f"{role}.{name}")
 
 
 def prepare_data(
@@ -137,15 +151,23 @@ def ready(
 ) -> Forward:
     """How a model is asked about replies in training: packed where its architecture allows it.
 
-    ``model`` is another model of the same kind (the frozen reference), of which nothing is said.
+    Its layers are frozen and compiled as the settings say. ``model`` is another model of the same kind (the
+    frozen reference), of which nothing is said.
     """
-    return open_forward(
+    if model is None:
+        freeze(opened.model, training.frozen)
+    forward = open_forward(
         model or opened.model,
         opened.pad_id,
         attention=training.attention,
         dtype=compute_dtype(training.precision, opened.device),
         say=say if model is None else lambda _line: None,
     )
+    if model is not None:
+        return forward
+    if training.compile:
+        compile_blocks(opened.model)
+    return offloaded(forward, opened.device) if training.offload_activations else forward
 
 
 def effective(training: TrainingSettings, forward: Forward) -> TrainingSettings:

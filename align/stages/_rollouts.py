@@ -36,7 +36,7 @@ from align.report.figures import training_figure
 from align.report.files import write_samples
 from align.report.terminal import print_summary
 from align.run import Run
-from align.settings import ModelSettings
+from align.settings import LOW_RANK, ModelSettings
 from align.stages._common import input_hashes, open_policy, open_reward, ready
 from align.stages._recipe import RolloutStage, SamplingStage
 from align.tracking.samples import sample_table
@@ -110,7 +110,8 @@ def _actor(run: Run, stage: RolloutStage, policy: Policy, forward: Forward) -> A
 def _critic(run: Run, stage: RolloutStage, policy: Policy, critic: CriticSettings) -> ScalarModel:
     """A critic's own network, from a reward model or from where the policy starts.
 
-    Under LoRA it is an adapter and a head on the policy's frozen weights, where it starts from them.
+    Under low-rank updates it is an adapter and a head on the policy's frozen weights, where it starts from
+    them.
 
     Raises:
         ModelError: it reads tokens in another way than the policy writes them.
@@ -118,7 +119,7 @@ def _critic(run: Run, stage: RolloutStage, policy: Policy, critic: CriticSetting
     start = stage.model if critic.path is None else replace(stage.model, path=critic.path, scratch=None)
     run.note_input("critic", start.path)
     scalar = None
-    if stage.adapter.kind == "lora":
+    if stage.adapter.kind in LOW_RANK:
         try:
             scalar = _critic_on_base(run, stage, policy, start)
             say("the critic is an adapter and a head on the policy's frozen weights")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from align.run import Run
     from align.types import Result
@@ -23,19 +23,12 @@ class Pipeline:
 
     def execute(self, run: Run) -> None:
         """Writes the steps' results as one results.json, prints the table, draws figures/pipeline.png."""
-        from align.distributed.start import start
-        from align.report.console import say, step_heading
         from align.report.figures import pipeline_figure
         from align.report.files import merged_samples, read_results, read_samples, write_samples
         from align.report.terminal import print_summary
 
         results: list[Result] = []
-        for number, step in enumerate(run.steps, start=1):
-            step_heading(number, len(run.steps), step.directory.name, step.directory)
-            if step.is_whole():
-                say("already whole, skipped")
-            else:
-                start(step.continued(run.resume))
+        for step in finished(run):
             results += named_by_step(step, read_results(step.directory / "results.json"))
         # two evaluations beside one reference say the same of it twice
         results = list(dict.fromkeys(results))
@@ -53,6 +46,20 @@ class Pipeline:
             "figure": figure,
         }
         print_summary(results, rows, {name: path for name, path in places.items() if path.exists()})
+
+
+def finished(run: Run) -> Iterator[Run]:
+    """The steps of a run, each once it is done; one that is whole already is skipped."""
+    from align.distributed.start import start
+    from align.report.console import say, step_heading
+
+    for number, step in enumerate(run.steps, start=1):
+        step_heading(number, len(run.steps), step.directory.name, step.directory)
+        if step.is_whole():
+            say("already whole, skipped")
+        else:
+            start(step.continued(run.resume))
+        yield step
 
 
 def named_by_step(step: Run, results: Sequence[Result]) -> list[Result]:

@@ -41,10 +41,9 @@ class Reward:
         refuse_demonstrations(self.dataset)
 
     def execute(self, run: Run) -> None:
-        """Writes ``model/`` (a sequence classifier) and ``reward/accuracy`` to results.json.
+        """Writes ``model/`` (a sequence classifier), pairs.jsonl (of unseen pairs) and results.json.
 
-        Where its scores of validation and test pairs lie is written to ``model/scores.json``, and the scores
-        of each test pair to ``pairs.jsonl``.
+        Where its scores of validation and test pairs lie is written to ``model/scores.json``.
         """
         from align.distributed.world import led
         from align.evaluation.pair_scores import write_pair_scores

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from align.settings import (
     AdapterSettings,
@@ -15,7 +15,9 @@ from align.settings import (
 )
 
 if TYPE_CHECKING:
+    from align.pairs.store import TokenStore
     from align.run import Run
+    from align.types import Result
 
 __all__ = ["Sft"]
 
@@ -44,10 +46,16 @@ class Sft:
         policy = open_policy(run, self.model, self.adapter, self.dataset)
         data = prepare_data(run, self.dataset, policy.chat, self.model, "demonstrations")
         objective = Imitation(ready(policy, self.training))
-        alarms = fit(run, self, policy.model, objective, data)
+
+        def unseen(items: TokenStore[Any, Any]) -> list[Result]:
+            return held_out(policy.model, objective, items, self.training, {"nll": "sft/nll"})
+
+        def look() -> float:
+            return -unseen(data.validation)[0].value
+
+        alarms = fit(run, self, policy.model, objective, data, validate=look)
         led(lambda: save_policy(policy, run.directory / "model"))
         run.offer_model()
-        unseen = held_out(policy.model, objective, data.test, self.training, {"nll": "sft/nll"})
-        run.write_results([*unseen, *alarms])
+        run.write_results([*unseen(data.test), *alarms])
         led(lambda: training_figure(run.directory, run.directory / "figures" / "training.png"))
         closing(run)

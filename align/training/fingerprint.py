@@ -30,10 +30,14 @@ _SETTINGS = (
 )
 _log = logging.getLogger(__name__)
 
+_WHERE_SET = ("frozen", "unfreeze_every", "compile")
+"""These came later: they are told where they are set, so that older checkpoints still fit."""
+
 ROUNDING = (
     "training.micro_batch_size",
     "training.gradient_checkpointing",
     "training.attention",
+    "training.compile",
     "torch",
     "device",
     "threads",
@@ -57,6 +61,8 @@ def fingerprint_of(
 ) -> dict[str, str]:
     """Name -> value. ``more`` is the stage's own (data, loss, reference); its names win."""
     found = {f"training.{name}": str(getattr(settings, name)) for name in _SETTINGS}
+    later = {name: getattr(settings, name) for name in _WHERE_SET}
+    found |= {f"training.{name}": str(value) for name, value in later.items() if value}
     ranks = world().size
     found["training.micro_batch_size"] = str(
         settings.micro_batch_size or math.ceil(settings.batch_size / ranks)

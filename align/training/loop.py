@@ -31,6 +31,7 @@ from align.training.checkpoints import Checkpoint
 from align.training.course import Course
 from align.training.determinism import generators_kept, seed_everything, seed_of
 from align.training.fingerprint import ROUNDING, fingerprint_of, refuse_misfit
+from align.training.freezing import thawing
 from align.training.guards import memory_explained, require_finite
 from align.training.optimiser import (
     build_optimiser,
@@ -135,6 +136,7 @@ def train(
         say_if_it_never_peaks(settings, course.total)
         counters = _begin(run, trained, course, identity)
         begun_at = counters.step
+        thaw = thawing(parameters, model, settings.unfreeze_every, course.total)
         peak = sum(gathered(peak_flops(device, compute_dtype(settings.precision, device))))
         clock = PhaseClock(device, counters.phases)
         job = _Job(
@@ -148,6 +150,7 @@ def train(
             counters=counters,
             clock=clock,
             peak=peak,
+            thaw=thaw,
         )
         if settings.gradient_checkpointing:
             _recompute_activations(model)
@@ -174,6 +177,8 @@ class _Job:
     counters: Counters
     clock: PhaseClock
     peak: float
+    thaw: Callable[[int], None]
+    """Told each step before it is taken."""
 
     def finished(self) -> bool:
         """Whether the last step is taken, or patience is at its end."""
@@ -264,6 +269,7 @@ def _take_step(job: _Job) -> float:
     """Takes one step of the course; returns the learning rate."""
     settings, counters = job.settings, job.counters
     job.clock.start()
+    job.thaw(counters.step)
     rate = learning_rate(
         counters.step,
         job.course.total,

@@ -19,6 +19,7 @@ from align.types import Message
 
 NONE = AdapterSettings()
 LORA = AdapterSettings(kind="lora", rank=4, alpha=8.0)
+DORA = AdapterSettings(kind="dora", rank=4, alpha=8.0)
 INPUT = torch.arange(6, 30).reshape(2, 12)
 
 
@@ -85,10 +86,13 @@ def test_every_architecture_is_loaded_saved_and_loaded_again(tmp_path: Path, arc
 
 
 @pytest.mark.medium
+@pytest.mark.parametrize("adapter", [LORA, DORA], ids=["lora", "dora"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_lora_reference_is_the_base_exactly(tmp_path: Path, architecture: str):
+def test_the_reference_under_low_rank_updates_is_the_base_exactly(
+    tmp_path: Path, architecture: str, adapter: AdapterSettings
+):
     folder = hf_folder(tmp_path, architecture)
-    base, policy = load(folder), load(folder, LORA)
+    base, policy = load(folder), load(folder, adapter)
     disturb(policy.model)
     assert not torch.allclose(logits(policy.model), logits(base.model))
     with policy.reference() as reference:
@@ -101,10 +105,14 @@ def test_lora_reference_is_the_base_exactly(tmp_path: Path, architecture: str):
 
 
 @pytest.mark.medium
+@pytest.mark.parametrize("adapter", [LORA, DORA], ids=["lora", "dora"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_saving_lora_merges_on_disk_and_changes_nothing_in_memory(tmp_path: Path, architecture: str):
+def test_saving_merges_updates_on_disk_and_changes_nothing_in_memory(
+    tmp_path: Path, architecture: str, adapter: AdapterSettings
+):
     folder = hf_folder(tmp_path, architecture)
-    policy = load(folder, LORA)
+    policy = load(folder, adapter)
+    assert adapter is LORA or any("magnitude" in name for name, _ in policy.model.named_parameters())
     disturb(policy.model)
     before = {name: one.clone() for name, one in policy.model.state_dict().items()}
     save_policy(policy, tmp_path / "run" / "model")

@@ -1,0 +1,119 @@
+"""Bytes that a run needs, by what they are for, and what of them one rank holds. Plain arithmetic.
+
+Legend: N ranks. Weights, gradients and moments are float32: 4 bytes a number, 4, and twice 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+CHOICES = ("none", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")
+"""``deepspeed=``"""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a run needs on one rank that holds everything, in bytes."""
+
+    trained: int
+    """Weights that are trained, the critic's among them."""
+    frozen: int
+    """Weights below an adapter."""
+    largest_layer: int
+    """Weights of the largest block, or table: what is gathered at once where weights are parted."""
+    critic: int
+    """Those of the above that are a critic's."""
+    reference: int
+    """Weights of a second model; 0 where it is the policy without its adapter, or nobody asks one."""
+    reference_stays: bool
+    """Whether it is in memory during training; else it is asked before, and dropped."""
+    reward: int
+    """Weights of reward models."""
+    kv_cache: int
+    """Keys and values of the replies that are written at once."""
+    sampling: int
+    """What else a step of sampling takes."""
+    looking: int
+    """What a pass without gradients takes: the reference's, say."""
+    passing: Mapping[bool, int]
+    """The most that passes forward and back take, with gradients; by whether activations are recomputed."""
+    bucket: int
+    """Numbers, not bytes, that DeepSpeed sends together (``deepspeed.bucket_size``)."""
+    libraries: int
+    """What the process takes before a model is there; 0 on devices of their own."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What one rank holds under one choice, in bytes on the device that computes."""
+
+    choice: str
+    recomputed: bool
+    weights: int
+    gradients: int
+    optimiser: int
+    activations: int
+    others: int
+    """Reference, reward models, the process itself."""
+    kv_cache: int
+    total: int
+    """The most at once: not all of the above are there at the same time."""
+    host: int
+    """In the processor's memory beside, where something is offloaded."""
+
+
+def held(needs: Needs, choice: str, ranks: int, *, recomputed: bool) -> Held:
+    """What one of N ranks holds under ``deepspeed=choice``.
+
+    ZeRO (Rajbhandari et al. 2020) parts moments and a copy of the weights that they change from stage 1 on,
+    gradients from stage 2 on, weights at stage 3, where one layer and what is sent ahead are whole.
+    """
+    stage = 0 if choice == "none" else int(choice[4])
+    offload = choice.endswith("offload")
+    trained, bucket = needs.trained, min(4 * needs.bucket, needs.trained) if stage else 0
+    whole = trained + needs.frozen
+    part = -(-trained // ranks)
+    weights = whole if stage < 3 else -(-whole // ranks) + min(whole, needs.largest_layer + bucket)
+    # DeepSpeed's optimiser changes a copy of its part of the weights
+    optimiser = 2 * trained if stage == 0 else 2 * part + part
+    gradients = trained if stage < 2 else part + bucket
+    host = 0
+    if offload:
+        host, optimiser = optimiser, 0
+        if stage == 3:
+            host, weights = host + -(-whole // ranks), weights - -(-whole // ranks)
+    if stage == 1:
+        gradients += part
+    activations = max(0, needs.passing[recomputed] - trained)
+    stays = needs.reward + needs.libraries + (needs.reference if needs.reference_stays else 0)
+    training = weights + optimiser + gradients + activations + stays
+    # at the first step of sampling that follows an update, its gradients are still there
+    sampling = (
+        weights + optimiser + gradients + stays + needs.kv_cache + needs.sampling if needs.kv_cache else 0
+    )
+    before = 0 if needs.reference_stays else whole + needs.reference + needs.looking + needs.libraries
+    return Held(
+        choice,
+        recomputed,
+        weights,
+        gradients,
+        optimiser,
+        activations,
+        stays if needs.reference_stays else stays + needs.reference,
+        needs.kv_cache,
+        max(training, sampling, before),
+        host,
+    )
+
+
+def most_that_fits(needs: Needs, one: Held, size: int, memory: float) -> int:
+    """The largest ``training.micro_batch_size`` that fits, where activations grow with it; 0 where none does.
+
+    ``size`` is the one that was planned with.
+    """
+    fixed = one.total - one.activations
+    if needs.kv_cache and one.total > memory:
+        return 0
+    each = one.activations / size
+    return max(0, int((memory - fixed) / each)) if each else size

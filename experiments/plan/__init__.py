@@ -1,0 +1,1 @@
+"""Does ``stage=plan`` say what a run then takes? Plans and measured peaks, side by side."""

@@ -1,0 +1,89 @@
+"""What one rank holds under each choice: the shares of ZeRO, by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from align.plan.needs import CHOICES, Needs, held, most_that_fits
+
+T = 4_000_000_000
+"""Bytes of a model of 10^9 numbers that is trained whole: larger than any bucket."""
+NEEDS = Needs(
+    trained=T,
+    frozen=0,
+    largest_layer=100_000_000,
+    critic=0,
+    reference=0,
+    reference_stays=False,
+    reward=0,
+    kv_cache=0,
+    sampling=0,
+    looking=0,
+    passing={False: T + 800, True: T + 100},
+    bucket=50_000_000,
+    libraries=0,
+)
+
+
+def test_alone_and_whole() -> None:
+    """Weights, gradients, and two moments: 16 bytes a number (Rajbhandari et al. 2020, in float32)."""
+    one = held(NEEDS, "none", 1, recomputed=False)
+    assert (one.weights, one.gradients, one.optimiser, one.activations) == (T, T, 2 * T, 800)
+    assert one.total == 4 * T + 800
+    assert held(NEEDS, "none", 1, recomputed=True).total == 4 * T + 100
+    assert held(NEEDS, "none", 8, recomputed=False) == one, "without ZeRO nothing is shared"
+
+
+@pytest.mark.parametrize("ranks", [2, 4, 8])
+def test_what_is_parted_falls_as_one_by_the_ranks(ranks: int) -> None:
+    """Moments and the weights that they change: 12 bytes a number, over N, from stage 1 on."""
+    for choice in ("zero1", "zero2", "zero3"):
+        assert held(NEEDS, choice, ranks, recomputed=False).optimiser == 3 * T // ranks, choice
+    buckets = 4 * NEEDS.bucket
+    assert held(NEEDS, "zero2", ranks, recomputed=False).gradients == T // ranks + buckets
+    assert held(NEEDS, "zero2", ranks, recomputed=False).weights == T
+    whole_for_a_while = NEEDS.largest_layer + buckets
+    assert held(NEEDS, "zero3", ranks, recomputed=False).weights == T // ranks + whole_for_a_while
+
+
+def test_offload_moves_what_is_parted_to_the_host() -> None:
+    two = held(NEEDS, "zero2_offload", 4, recomputed=False)
+    assert (two.optimiser, two.host) == (0, 3 * T // 4)
+    three = held(NEEDS, "zero3_offload", 4, recomputed=False)
+    assert three.host == 3 * T // 4 + T // 4
+    assert three.weights == NEEDS.largest_layer + 4 * NEEDS.bucket
+
+
+def test_a_rank_never_needs_more_by_more_ranks_nor_less_by_a_lower_stage() -> None:
+    for choice in CHOICES:
+        totals = [held(NEEDS, choice, ranks, recomputed=False).total for ranks in (2, 4, 8, 16)]
+        assert totals == sorted(totals, reverse=True), choice
+    by_stage = [held(NEEDS, f"zero{stage}", 8, recomputed=False).total for stage in (1, 2, 3)]
+    assert by_stage == sorted(by_stage, reverse=True)
+
+
+def test_the_reference_counts_where_it_is() -> None:
+    before = replace(NEEDS, reference=T, looking=5)
+    assert held(before, "none", 1, recomputed=False).total == 4 * T + 800, "it is gone when training begins"
+    large = replace(before, passing={False: T, True: T}, looking=9 * T)
+    assert held(large, "none", 1, recomputed=False).total == 2 * T + 9 * T
+    stays = replace(before, reference_stays=True)
+    assert held(stays, "none", 1, recomputed=False).total == 5 * T + 800
+
+
+def test_sampling_counts_where_it_takes_more_than_training() -> None:
+    """Gradients of the update before are still there."""
+    samples = replace(NEEDS, reference_stays=True, kv_cache=700, sampling=200)
+    assert held(samples, "none", 1, recomputed=False).total == 4 * T + 900
+    assert held(samples, "none", 1, recomputed=True).total == 4 * T + 900
+    assert held(replace(samples, kv_cache=10), "none", 1, recomputed=False).total == 4 * T + 800
+
+
+def test_the_largest_micro_batch_fills_what_is_left() -> None:
+    one = held(NEEDS, "none", 1, recomputed=False)
+    assert most_that_fits(NEEDS, one, 8, 4 * T + 800) == 8
+    assert most_that_fits(NEEDS, one, 8, 4 * T + 799) == 7
+    assert most_that_fits(NEEDS, one, 8, 4 * T + 2000) == 20
+    assert most_that_fits(NEEDS, one, 8, 4 * T - 1) == 0
