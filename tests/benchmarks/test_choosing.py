@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from align import registry
-from align.compose import combinations, run_from
+from align.compose import run_from
+from align.compose_sweep import combinations
 from align.errors import ConfigError
 from align.overrides import choices, conf_folder
 from align.registry import component
