@@ -22,19 +22,8 @@ if TYPE_CHECKING:
     from align.run import Run
     from align.sweeps.axes import Swept
     from align.sweeps.jobs import Ended, Proposal
-    from align.types import (
-        CandidatePair,
-        PairLogps,
-        PairLosses,
-        PreferenceRecord,
-        Prompt,
-        Record,
-        Result,
-        Row,
-        Scores,
-        UnpairedLogps,
-        UnpairedLosses,
-    )
+    from align.tensors import PairLogps, PairLosses, UnpairedLogps, UnpairedLosses
+    from align.types import CandidatePair, PreferenceRecord, Prompt, Record, Result, Row, Scores
 
 
 class Source(Protocol):

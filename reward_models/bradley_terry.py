@@ -50,7 +50,7 @@ class BradleyTerry:
         import torch
 
         from align.models.scalar import load_scalar
-        from align.settings import AdapterSettings, ModelSettings
+        from align.models.settings import AdapterSettings, ModelSettings
 
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         device = self.device or accelerator or "cpu"

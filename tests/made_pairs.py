@@ -10,7 +10,7 @@ import torch
 from align.config import build
 from align.losses.mixture import Term
 from align.protocols import PairLoss
-from align.types import PairLogps, TokenLogps
+from align.tensors import PairLogps, TokenLogps
 
 
 class Pair(NamedTuple):

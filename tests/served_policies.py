@@ -12,7 +12,8 @@ import numpy as np
 
 from align.generation.local import sample_tokens
 from align.models.policy import Policy, load_policy
-from align.settings import AdapterSettings, ModelSettings, SamplingSettings
+from align.models.settings import AdapterSettings, ModelSettings
+from align.settings import SamplingSettings
 from experiments.collect.serving import Said, StandIn, problem, serving
 
 COMPLETIONS, RELOAD = "/v1/completions", "/update_weights_from_disk"

@@ -32,8 +32,8 @@ from trl import (
 from align.models.build import seeded
 from align.models.policy import load_policy, save_policy
 from align.models.scalar import load_scalar, save_scalar
+from align.models.settings import AdapterSettings, ModelSettings, ScratchSettings
 from align.pairs.store import TokenStore
-from align.settings import AdapterSettings, ModelSettings, ScratchSettings
 from align.training.sampler import Sampler
 from data.toy import Toy
 

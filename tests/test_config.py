@@ -9,8 +9,9 @@ import pytest
 
 from align.config import Range, build
 from align.errors import ConfigError
+from align.models.settings import ModelSettings
 from align.protocols import PairLoss
-from align.settings import DatasetSettings, ModelSettings, TrainingSettings
+from align.settings import DatasetSettings, TrainingSettings
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from align.errors import ConfigError
 from align.pairs.read import examples, report_for
 from align.protocols import PairLoss
 from align.settings import DatasetSettings
-from align.types import PairLogps
+from align.tensors import PairLogps
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

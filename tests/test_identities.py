@@ -20,7 +20,7 @@ from align.losses.ipo import Ipo
 from align.losses.robust import Robust
 from align.protocols import PairLoss
 from align.reward_losses.bradley_terry import BradleyTerry
-from align.types import PairLogps
+from align.tensors import PairLogps
 
 BETA = 0.5
 

@@ -27,11 +27,12 @@ DOOR = ("align/__main__.py", "align/config.py")
 """With any file in ``align/`` itself whose name starts with ``compose``."""
 
 HALL_TYPES = {
-    f"align.{name}" for name in ("types", "protocols", "errors", "config", "settings", "registry", "run")
+    f"align.{name}"
+    for name in ("types", "tensors", "protocols", "errors", "config", "settings", "registry", "run")
 } | {"align.collect._bench", "align.benchmarks._material", "align.benchmarks._measured"}
 """What every room may use: the nouns, the settings, the errors."""
 
-ROOMS = ("align/types.py", "align/protocols.py", "align/losses/", "align/reward_losses/")
+ROOMS = ("align/types.py", "align/tensors.py", "align/protocols.py", "align/losses/", "align/reward_losses/")
 ROOMS += tuple(f"align/evaluation/{name}.py" for name in ("statistics", "best_of_n", "displacement"))
 ROOMS += tuple(f"align/evaluation/{name}.py" for name in ("paired", "seeds", "ranking", "length_control"))
 ROOMS += tuple(

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from align.models.build import quiet, seeded
-from align.settings import ModelSettings, ScratchSettings
+from align.models.settings import ModelSettings, ScratchSettings
 
 SHAPE = {
     "hidden_size": 32,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from align.settings import AlarmSettings
+from align.alarms.settings import AlarmSettings
 
 Line = Mapping[str, float]
 """Metric -> value, of one line or, as a start, the mean of the first lines."""

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from align.alarms.rules import RULES, Rule
-from align.settings import AlarmSettings
+from align.alarms.settings import AlarmSettings
 
 PAGE = Path(__file__).with_name("README.md")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from align.alarms import conditions
 from align.alarms.conditions import Line
-from align.settings import AlarmName, AlarmSettings
+from align.alarms.settings import AlarmName, AlarmSettings
 
 
 @dataclass(frozen=True)

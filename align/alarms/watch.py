@@ -14,7 +14,7 @@ from typing import Any
 
 from align.alarms.conditions import Line
 from align.alarms.rules import RULES, Rule
-from align.settings import AlarmSettings
+from align.alarms.settings import AlarmSettings
 from align.types import Result
 
 _REMEMBERED = frozenset(name for rule in RULES for name in rule.from_start)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from align.errors import ConfigError
 from align.generation.address import ServerSettings
-from align.settings import ModelSettings, NonNegative, PositiveInt, SamplingSettings
+from align.models.settings import ModelSettings
+from align.settings import NonNegative, PositiveInt, SamplingSettings
 
 if TYPE_CHECKING:
     from align.benchmarks._material import Material

@@ -13,8 +13,9 @@ from align.collect._bench import Bench, Candidates, OpenWriter
 from align.collect._given import read_given
 from align.distributed.world import led
 from align.evaluation.policies import answers, labels_of, rewards
+from align.models.settings import ModelSettings
 from align.pairs.prompts import read_prompts
-from align.settings import CollectionSettings, DatasetSettings, ModelSettings, SamplingSettings
+from align.settings import CollectionSettings, DatasetSettings, SamplingSettings
 from align.stages._common import open_reward, open_to_sample
 from align.stages._writers import writer_opener
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from align.errors import ConfigError
 from align.generation.address import ServerSettings
+from align.models.settings import ModelSettings
 from align.pairs.check import pair_id, prompt_id, record_id
-from align.settings import ModelSettings, SamplingSettings
+from align.settings import SamplingSettings
 from align.types import CandidatePair, Judge, PreferenceRecord, Prompt, Reply
 
 if TYPE_CHECKING:

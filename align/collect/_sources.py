@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from align.collect._bench import Draft
 from align.errors import BadRow, ConfigError, DataError
 from align.generation.address import ServerSettings
+from align.models.settings import ModelSettings
 from align.pairs.fields import instruction_prompt, maybe_text, prompt_and_reply, text_of
 from align.pairs.files import ENDINGS, read_rows
-from align.settings import ModelSettings
 from align.types import Prompt, Reply
 
 if TYPE_CHECKING:

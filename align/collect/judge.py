@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from align.errors import ConfigError
 from align.generation.address import ServerSettings
 from align.generation.questions import refuse_pattern
-from align.settings import ModelSettings, NaturalInt, NonNegative, PositiveInt, SamplingSettings
+from align.models.settings import ModelSettings
+from align.settings import NaturalInt, NonNegative, PositiveInt, SamplingSettings
 
 if TYPE_CHECKING:
     from align.collect._bench import Bench, Candidates, Collected, Outcome, Truth, Writer

@@ -12,7 +12,8 @@ from align.collect._bench import Abstained, judged
 from align.collect._sources import OutputFile, Outputs, read_outputs, room_of, source_of
 from align.errors import ConfigError
 from align.generation.server import derived_seed
-from align.settings import ModelSettings, PositiveInt
+from align.models.settings import ModelSettings
+from align.settings import PositiveInt
 from align.types import Judge, Result
 from align.types import Strength as Step
 

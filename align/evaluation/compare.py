@@ -8,7 +8,8 @@ from typing import Any
 
 from align.errors import DataError
 from align.evaluation.statistics import finite, mean, paired_difference, paired_win_rate, proportion
-from align.types import Prompt, Result, SampledReply
+from align.tensors import SampledReply
+from align.types import Prompt, Result
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from align.protocols import KnownTruth, RewardModel, Scorer, Source
 from align.report.console import Progress, say
 from align.run import read_record
 from align.settings import SamplingSettings
-from align.types import Prompt, SampledReply
+from align.tensors import SampledReply
+from align.types import Prompt
 
 
 def labels_of(policy: str | None, reference: str) -> tuple[str, str]:

@@ -8,8 +8,9 @@ from align.distributed.world import in_shares, world
 from align.generation.sampler import Progress, TokenIds, ValueHead, open_sampler
 from align.models.policy import Policy
 from align.settings import SamplingSettings
+from align.tensors import SampledReply
 from align.training.determinism import seed_of
-from align.types import Prompt, SampledReply
+from align.types import Prompt
 
 
 def sample_replies(

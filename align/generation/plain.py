@@ -18,7 +18,7 @@ from align.models.build import seeded
 from align.models.policy import Policy, evaluating
 from align.models.save import plain_model
 from align.settings import SamplingSettings
-from align.types import SampledReply
+from align.tensors import SampledReply
 
 TokenIds = NDArray[np.int32]
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from align.errors import CheckpointError, DataError
 from align.generation.chunks import in_chunks
-from align.types import Message, Prompt, SampledReply
+from align.tensors import SampledReply
+from align.types import Message, Prompt
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from align.packing.head import Head, head_of
 from align.packing.probe import refuse_prefix
 from align.report.console import say as say_once
 from align.settings import SamplingSettings
-from align.types import SampledReply
+from align.tensors import SampledReply
 
 TokenIds = NDArray[np.int32]
 Progress = Callable[[int], None]

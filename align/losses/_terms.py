@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from align.config import Range
-from align.types import PairLosses, TokenLogps
+from align.tensors import PairLosses, TokenLogps
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from align.types import PairLogps
+    from align.tensors import PairLogps
 
 FlipRate = Annotated[float, Range(low=0, high=0.5, high_open=True)]
 """Probability that a label is wrong. At one half a label says nothing, so the bound itself is refused."""

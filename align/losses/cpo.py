@@ -9,7 +9,7 @@ from align.losses._terms import FlipRate, logistic, policy_logps, with_rewards
 from align.settings import NonNegative, Positive
 
 if TYPE_CHECKING:
-    from align.types import PairLogps, PairLosses
+    from align.tensors import PairLogps, PairLosses
 
 __all__ = ["Cpo"]
 

@@ -22,7 +22,7 @@ from align.settings import Positive
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from align.types import PairLogps, PairLosses
+    from align.tensors import PairLogps, PairLosses
 
 __all__ = ["Dpo"]
 

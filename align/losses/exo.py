@@ -11,7 +11,7 @@ from align.losses._terms import log_ratios, log_sigmoid, with_rewards
 from align.settings import Positive
 
 if TYPE_CHECKING:
-    from align.types import PairLogps, PairLosses
+    from align.tensors import PairLogps, PairLosses
 
 __all__ = ["Exo"]
 

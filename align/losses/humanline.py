@@ -10,10 +10,10 @@ from align.losses._terms import policy_tokens, reference_tokens, with_tokens
 from align.losses.dpo import Dpo
 from align.protocols import PairLoss
 from align.settings import NonNegative
-from align.types import TokenLogps
+from align.tensors import TokenLogps
 
 if TYPE_CHECKING:
-    from align.types import PairLogps, PairLosses
+    from align.tensors import PairLogps, PairLosses
 
 __all__ = ["Humanline"]
 

@@ -9,12 +9,12 @@ from align.config import Range
 from align.losses._terms import policy_tokens, reference_tokens, with_tokens
 from align.losses.dpo import Dpo
 from align.protocols import PairLoss
-from align.types import TokenLogps
+from align.tensors import TokenLogps
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from align.types import PairLogps, PairLosses
+    from align.tensors import PairLogps, PairLosses
 
 __all__ = ["LengthDesensitised"]
 

@@ -11,10 +11,10 @@ from align.losses.dpo import Dpo
 from align.losses.sft import Sft
 from align.protocols import PairLoss
 from align.settings import NonNegative
-from align.types import PairLosses
+from align.tensors import PairLosses
 
 if TYPE_CHECKING:
-    from align.types import PairLogps
+    from align.tensors import PairLogps
 
 __all__ = ["Mixture"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from align.losses._terms import policy_logps, with_rewards
 
 if TYPE_CHECKING:
-    from align.types import PairLogps, PairLosses
+    from align.tensors import PairLogps, PairLosses
 
 __all__ = ["Sft"]
 

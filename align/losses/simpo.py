@@ -10,7 +10,7 @@ from align.losses._terms import FlipRate, Sides, logistic, policy_logps, power_s
 from align.settings import NonNegative, Positive
 
 if TYPE_CHECKING:
-    from align.types import PairLogps, PairLosses
+    from align.tensors import PairLogps, PairLosses
 
 __all__ = ["Simpo"]
 

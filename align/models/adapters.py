@@ -20,9 +20,9 @@ from transformers import DynamicCache
 
 from align.errors import ModelError
 from align.models.build import Origin, longest_input, quiet, seeded
+from align.models.settings import LOW_RANK, VIRTUAL, AdapterSettings
 from align.models.source import adapter_kind, adapter_task
 from align.models.virtual import attach, virtual_of
-from align.settings import LOW_RANK, VIRTUAL, AdapterSettings
 
 EMBEDDINGS = "prompt_embeddings"
 """The name under which peft saves virtual tokens."""

@@ -18,9 +18,9 @@ from transformers.utils import logging as hf_logging
 from align.errors import ModelError
 from align.models.four_bits import four_bits, refuse_no_four_bits
 from align.models.products import quicken
+from align.models.settings import ModelSettings, ScratchSettings
 from align.models.source import ModelSource, cannot_load, find_model, read_config
 from align.models.tokenizer import load_tokenizer, set_template, train_tokenizer
-from align.settings import ModelSettings, ScratchSettings
 
 Texts = Callable[[], Iterator[str]]
 

@@ -18,10 +18,10 @@ from align.models.build import quiet
 from align.models.policy import load_policy
 from align.models.save import plain_model, save_model, whole_folder
 from align.models.scalar import load_scalar
+from align.models.settings import AdapterSettings, ModelSettings
 from align.models.source import adapter_task, find_model, is_scalar, read_config
 from align.pairs.read import texts
 from align.run import Run, read_record
-from align.settings import AdapterSettings, ModelSettings
 from align.training import checkpoints
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

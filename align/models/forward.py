@@ -16,7 +16,7 @@ from align.models.batch import ReplyBatch, pad_replies
 from align.models.logprobs import token_entropy, token_logps
 from align.models.save import plain_model
 from align.models.virtual import led, virtual_of
-from align.types import Outlook, TokenLogps
+from align.tensors import Outlook, TokenLogps
 
 TokenIds = NDArray[np.int32]
 

@@ -25,11 +25,11 @@ from align.models.policy import Policy
 from align.models.products import quicken
 from align.models.save import backbone_fingerprint, backbone_of, plain_model, saved_base
 from align.models.scalar import LastTokenScores, ScalarModel, draw_head, reads_last_token
+from align.models.settings import AdapterSettings
 from align.models.source import adapter_folder, adapter_kind, adapter_task
 from align.models.tokenizer import load_tokenizer
 from align.models.virtual import virtual_of
 from align.protocols import RewardModel, Scorer
-from align.settings import AdapterSettings
 
 _fingerprints: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 """Of the frozen weights of each policy that is still in memory: an ensemble asks once a member."""

@@ -17,9 +17,9 @@ from align.models.adapters import with_adapter
 from align.models.build import Origin, Texts, load_weights, longest_input, origin
 from align.models.chat import ChatFormat
 from align.models.save import plain_model, save_model
+from align.models.settings import VIRTUAL, AdapterSettings, ModelSettings
 from align.models.source import is_scalar
 from align.models.virtual import count_of, virtual_of
-from align.settings import VIRTUAL, AdapterSettings, ModelSettings
 
 
 @dataclass

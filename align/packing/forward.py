@@ -17,7 +17,7 @@ from align.models.virtual import led
 from align.packing.head import Head, chunked_logps, chunked_logps_and_entropies
 from align.packing.layout import Layout, ReplyGroup, check_groups, lay_out
 from align.packing.work import Cost, work_of
-from align.types import Outlook, TokenLogps, Work
+from align.tensors import Outlook, TokenLogps, Work
 
 ValueHead = Callable[[Tensor], Tensor]
 """Last hidden states (..., H) -> values (...)."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from align.errors import ModelError
-from align.types import TokenLogps
+from align.tensors import TokenLogps
 
 TokenIds = NDArray[np.int32]
 

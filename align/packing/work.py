@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from align.packing.layout import ReplyGroup
-from align.types import Work
+from align.tensors import Work
 
 
 @dataclass(frozen=True)

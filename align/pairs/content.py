@@ -29,6 +29,7 @@ CODE = (
     "align/models/chat.py",
     "align/models/tokenizer.py",
     "align/models/templates.py",
+    "align/tensors.py",
     "align/errors.py",
     "align/files.py",
     "align/registry.py",

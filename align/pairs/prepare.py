@@ -17,21 +17,16 @@ from align.pairs.content import content_key
 from align.pairs.read import Wants, examples, report_for
 from align.pairs.split import SPLITS
 from align.pairs.store import Text, Tokens, TokenStore, prompt_json, store_writer
-from align.types import (
-    Demonstration,
-    PreferencePair,
-    TokenExample,
-    TokenPair,
-    TokenUnpaired,
-    UnpairedExample,
-)
+from align.tensors import TokenExample, TokenPair, TokenUnpaired
+from align.types import Demonstration, PreferencePair, UnpairedExample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from align.settings import DatasetSettings
-    from align.types import Example, Location, Prompt, TokenIds, TokenItem
+    from align.tensors import TokenIds, TokenItem
+    from align.types import Example, Location, Prompt
 
 
 KINDS: dict[Wants, type[Example]] = {

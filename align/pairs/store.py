@@ -13,16 +13,8 @@ import numpy as np
 
 from align.errors import DataError
 from align.files import written_aside
-from align.types import (
-    Demonstration,
-    Location,
-    Message,
-    PreferencePair,
-    TokenExample,
-    TokenPair,
-    TokenUnpaired,
-    UnpairedExample,
-)
+from align.tensors import TokenExample, TokenPair, TokenUnpaired
+from align.types import Demonstration, Location, Message, PreferencePair, UnpairedExample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from align.types import Example, Prompt, TokenItem
+    from align.tensors import TokenItem
+    from align.types import Example, Prompt
 
 Tokens = TypeVar("Tokens", TokenPair, TokenExample, TokenUnpaired, covariant=True)
 Text = TypeVar("Text", PreferencePair, Demonstration, UnpairedExample, covariant=True)

@@ -16,7 +16,9 @@ from align.errors import ConfigError
 from align.generation.cache import SLACK
 from align.generation.decoder import MOST, PASS
 from align.models.adapters import held_shape
+from align.models.recompute import recompute_activations
 from align.models.save import plain_model
+from align.models.settings import LOW_RANK, VIRTUAL, AdapterSettings, ModelSettings
 from align.models.source import adapter_folder
 from align.packing.forward import transformers_model
 from align.packing.layout import ReplyGroup
@@ -29,14 +31,12 @@ from align.plan.made import (
     groups_of,
     made,
     passing,
-    recompute,
     without_bytes,
 )
 from align.plan.needs import Needs
 from align.plan.process import alone
 from align.plan.settings import PlanSettings
 from align.ppo.actor import LinearValue, head_width
-from align.settings import LOW_RANK, VIRTUAL, AdapterSettings, ModelSettings
 from align.stages._common import paths_of
 from align.training.freezing import freeze
 
@@ -77,6 +77,11 @@ class Cast:
     def models(self) -> list[nn.Module]:
         """All of them."""
         return [self.policy] if self.critic is None else [self.policy, self.critic]
+
+    @property
+    def deep(self) -> list[nn.Module]:
+        """Those that have blocks, which a head has not."""
+        return self.models if self.values is not None else [self.policy]
 
 
 def shape_of(name: str, stage: Any, plan: PlanSettings) -> Shape:
@@ -126,8 +131,8 @@ def needs_of(name: str, stage: Any, plan: PlanSettings, device: str) -> Needs:
             return _losses(opened[0], groups, scores=scores)
 
         plain = passing(live, losses, shape.passes, cast.models)
-        for one in cast.models:
-            recompute(one)
+        for one in cast.deep:
+            recompute_activations(one)
         recomputed = passing(live, losses, shape.passes, cast.models)
         opened.clear()  # while it is counted, what is let go of must go
     return Needs(

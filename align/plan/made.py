@@ -21,6 +21,7 @@ from align.models.build import Origin, quiet, scratch_config
 from align.models.logprobs import token_logps
 from align.models.products import quicken
 from align.models.scalar import LastTokenScores
+from align.models.settings import AdapterSettings, ModelSettings
 from align.models.source import find_model, read_config
 from align.packing.attention import set_attention
 from align.packing.forward import Packed, transformers_model
@@ -29,8 +30,7 @@ from align.packing.layout import ReplyGroup
 from align.packing.probe import CannotPack, promised_windows, refuse_by_shape
 from align.packing.work import cost_of
 from align.plan.live import Live
-from align.settings import AdapterSettings, ModelSettings
-from align.types import TokenLogps
+from align.tensors import TokenLogps
 
 
 @dataclass(frozen=True)
@@ -163,15 +163,6 @@ def groups_of(count: int, prompt: int, replies: int, length: int) -> list[ReplyG
         return np.full(max(1, tokens), 3, dtype=np.int32)
 
     return [ReplyGroup(ids(prompt), tuple(ids(length) for _ in range(replies))) for _ in range(count)]
-
-
-def recompute(model: nn.Module) -> None:
-    """Turns on gradient checkpointing in every transformers model inside."""
-    for module in model.modules():
-        enable = getattr(module, "activation_checkpointing_enable", None)
-        if callable(enable) and hasattr(module, "config") and not isinstance(module, LastTokenScores):
-            enable(activation_checkpointing_kwargs={"use_reentrant": False})
-            return
 
 
 def passing(

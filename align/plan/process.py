@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from align.models.policy import load_policy
+from align.models.settings import AdapterSettings, ModelSettings, ScratchSettings
 from align.packing.layout import ReplyGroup
 from align.packing.probe import open_forward
-from align.settings import AdapterSettings, ModelSettings, ScratchSettings
 from align.training.throughput import peak_flops
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from align.packing.forward import Forward, ValueHead
 from align.packing.layout import ReplyGroup
-from align.types import Outlook, Work
+from align.tensors import Outlook, Work
 
 
 class LinearValue(nn.Module):

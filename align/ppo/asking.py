@@ -21,8 +21,9 @@ from align.packing.forward import ValueHead
 from align.ppo.served import ServedRollouts
 from align.protocols import Scorer
 from align.settings import SamplingSettings
+from align.tensors import SampledReply
 from align.training.guards import require_finite_scores
-from align.types import Prompt, SampledReply
+from align.types import Prompt
 
 TokenIds = NDArray[np.int32]
 

@@ -31,11 +31,11 @@ from align.ppo.settings import Recipe
 from align.ppo.update import Clipped, Share, mean_of, minibatches, shuffled, summed
 from align.protocols import Scorer
 from align.settings import TrainingSettings
+from align.tensors import Outlook, SampledReply, TokenExample, TokenLogps, Work
 from align.training.course import Course
 from align.training.sampler import Sampler, total_steps
 from align.training.state import Trained
 from align.training.update import Items, Taken, cut, update
-from align.types import Outlook, SampledReply, TokenExample, TokenLogps, Work
 
 TokenIds = NDArray[np.int32]
 Lap = Callable[[str], None]

@@ -29,12 +29,12 @@ from align.ppo.settings import OnlineSettings
 from align.ppo.update import summed
 from align.protocols import PairLoss
 from align.settings import TrainingSettings
+from align.tensors import SampledReply, TokenLogps, TokenPair, Work
 from align.training.course import Course
 from align.training.objectives import Preference, grouped
 from align.training.sampler import Sampler, total_steps
 from align.training.state import Trained
 from align.training.update import Taken, cut, update
-from align.types import SampledReply, TokenLogps, TokenPair, Work
 
 Lap = Callable[[str], None]
 Metrics = dict[str, tuple[float, float]]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from align.packing.layout import ReplyGroup
-from align.types import SampledReply, TokenLogps
+from align.tensors import SampledReply, TokenLogps
 
 TokenIds = NDArray[np.int32]
 

@@ -26,8 +26,8 @@ from align.models.save import save_adapter
 from align.ppo.rollout import sampled_logps
 from align.ppo.shaping import kl_NT
 from align.settings import SamplingSettings
+from align.tensors import SampledReply, TokenLogps
 from align.training import checkpoints
-from align.types import SampledReply, TokenLogps
 
 TokenIds = NDArray[np.int32]
 Metrics = dict[str, tuple[float, float]]

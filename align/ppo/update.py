@@ -18,9 +18,9 @@ from align.ppo.objective import policy_terms, total, value_losses_NT, weight
 from align.ppo.rollout import Rollout
 from align.ppo.settings import CriticSettings, KlSettings, ObjectiveSettings
 from align.ppo.shaping import kl_NT
+from align.tensors import Outlook, TokenExample, Work
 from align.training.objectives import grouped
 from align.training.update import Step
-from align.types import Outlook, TokenExample, Work
 
 Metrics = dict[str, tuple[float | Tensor, float]]
 

@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from align.types import Example, PreferencePair, TokenItem, TokenPair, UnpairedExample
+from align.tensors import TokenItem, TokenPair
+from align.types import Example, PreferencePair, UnpairedExample
 
 _COUNTED = "bold green"
 _CONTEXT = "dim"

@@ -21,6 +21,7 @@ from align.models.chat import ChatFormat
 from align.models.one_base import prepared
 from align.models.policy import Policy, evaluating, load_policy
 from align.models.scalar import ScalarModel, load_scalar
+from align.models.settings import AdapterSettings, ModelSettings
 from align.packing.forward import Forward, Padded
 from align.packing.probe import open_forward
 from align.pairs.prepare import Prepared, prepare
@@ -29,13 +30,9 @@ from align.pairs.store import TokenStore
 from align.protocols import PairLoss, RewardModel, Scorer
 from align.report.console import say
 from align.run import Run
-from align.settings import (
-    AdapterSettings,
-    DatasetSettings,
-    ModelSettings,
-    TrainingSettings,
-)
+from align.settings import DatasetSettings, TrainingSettings
 from align.stages._recipe import TrainingStage
+from align.tensors import TokenPair
 from align.training.compiling import compile_blocks
 from align.training.course import Batches
 from align.training.determinism import seed_everything
@@ -45,7 +42,7 @@ from align.training.memory import offloaded
 from align.training.objectives import Imitation, Preference, Scoring
 from align.training.unpaired import Unpaired
 from align.training.update import Objective, cut
-from align.types import Judge, Result, TokenPair
+from align.types import Judge, Result
 
 T = TypeVar("T")
 ScorePairs = Callable[[list[TokenPair]], tuple[Tensor, Tensor]]

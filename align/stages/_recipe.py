@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from align.alarms.settings import AlarmSettings
 from align.errors import ConfigError
 from align.generation.address import ServerSettings
 from align.generation.serving import ServingSettings
+from align.models.settings import AdapterSettings, ModelSettings
 from align.ppo.settings import GroupSettings, Recipe
 from align.protocols import RewardModel
 from align.settings import (
-    AdapterSettings,
-    AlarmSettings,
     DatasetSettings,
     DeepspeedSettings,
     EvaluationSettings,
-    ModelSettings,
     SamplingSettings,
     TrainingSettings,
 )

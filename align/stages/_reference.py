@@ -19,12 +19,12 @@ from align.report.console import Progress, say
 from align.run import Run
 from align.settings import TrainingSettings
 from align.stages._common import effective, ready
+from align.tensors import TokenItem, TokenLogps
 from align.training.guards import blame, memory_explained
 from align.training.objectives import grouped
 from align.training.reference import VERSION, ReferenceLogps
 from align.training.sampler import Sampler, total_steps
 from align.training.update import Items
-from align.types import TokenItem, TokenLogps
 
 Wanted = Mapping[str, tuple[Items[TokenItem], Sequence[int]]]
 """Items to ask about, and which of them; by any name."""

@@ -18,6 +18,7 @@ from align.models.one_base import Apart, new_scalar, saved_scalar
 from align.models.policy import Policy, save_policy
 from align.models.save import plain_model
 from align.models.scalar import ScalarModel, load_scalar
+from align.models.settings import LOW_RANK, ModelSettings
 from align.models.source import find_model
 from align.packing.forward import Forward
 from align.pairs.prepare import prepare
@@ -36,12 +37,12 @@ from align.report.figures import training_figure
 from align.report.files import write_samples
 from align.report.terminal import print_summary
 from align.run import Run
-from align.settings import LOW_RANK, ModelSettings
 from align.stages._common import input_hashes, open_policy, open_reward, ready
 from align.stages._recipe import RolloutStage, SamplingStage
+from align.tensors import TokenExample
 from align.tracking.samples import sample_table
 from align.training.loop import train
-from align.types import Demonstration, Prompt, Result, TokenExample
+from align.types import Demonstration, Prompt, Result
 
 
 def optimise(run: Run, stage: RolloutStage) -> None:

@@ -18,10 +18,11 @@ from align.report.console import say
 from align.run import Run
 from align.settings import TrainingSettings
 from align.stages._reference import Wanted, asked_of_reference, drawn_by, steps_of
+from align.tensors import TokenItem, TokenLogps, UnpairedLogps
 from align.training.sampler import permutation
 from align.training.unpaired import Mismatched, Unpaired
 from align.training.update import cut
-from align.types import Result, TokenItem, TokenLogps, UnpairedLogps
+from align.types import Result
 
 
 def unpaired_reference(

@@ -8,8 +8,9 @@ from align.collect._bench import OpenWriter, Writer
 from align.collect._writers import LocalWriter, ServedWriter, kept_replies
 from align.generation.address import ServerSettings
 from align.generation.server import open_server
+from align.models.settings import ModelSettings
 from align.run import Run
-from align.settings import ModelSettings, SamplingSettings
+from align.settings import SamplingSettings
 from align.stages._common import open_to_sample
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from align.errors import ConfigError
+from align.models.settings import ModelSettings
 from align.protocols import RewardModel
-from align.settings import BestOfNSettings, DatasetSettings, ModelSettings, SamplingSettings
+from align.settings import BestOfNSettings, DatasetSettings, SamplingSettings
 
 if TYPE_CHECKING:
     from align.run import Run

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from align.settings import ChatSettings, ModelSettings, SamplingSettings
+from align.models.settings import ModelSettings
+from align.settings import ChatSettings, SamplingSettings
 
 if TYPE_CHECKING:
     from align.run import Run

@@ -10,8 +10,9 @@ from align.collect._lengths import LengthControl
 from align.collect._probe import ProbeSettings
 from align.errors import ConfigError
 from align.generation.address import ServerSettings
+from align.models.settings import ModelSettings
 from align.protocols import Chooses, Collector, RewardModel
-from align.settings import CollectionSettings, DatasetSettings, ModelSettings, SamplingSettings
+from align.settings import CollectionSettings, DatasetSettings, SamplingSettings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,23 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from align.alarms.settings import AlarmSettings
+from align.models.settings import AdapterSettings, ModelSettings
 from align.pairs.read import refuse_demonstrations
 from align.protocols import PairLoss
-from align.settings import (
-    AdapterSettings,
-    AlarmSettings,
-    DatasetSettings,
-    DeepspeedSettings,
-    ModelSettings,
-    TrainingSettings,
-)
+from align.settings import DatasetSettings, DeepspeedSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from align.pairs.store import TokenStore
     from align.run import Run
-    from align.types import Result, TokenPair
+    from align.tensors import TokenPair
+    from align.types import Result
 
 __all__ = ["Dpo"]
 

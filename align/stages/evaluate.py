@@ -8,14 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from align.errors import ConfigError
+from align.models.settings import ModelSettings
 from align.protocols import Benchmark, Part, RewardModel
-from align.settings import (
-    DatasetSettings,
-    EvaluationSettings,
-    ModelSettings,
-    ReferenceSettings,
-    SamplingSettings,
-)
+from align.settings import DatasetSettings, EvaluationSettings, ReferenceSettings, SamplingSettings
 
 if TYPE_CHECKING:
     from align.benchmarks._measured import Measured

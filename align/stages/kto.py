@@ -5,17 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from align.alarms.settings import AlarmSettings
 from align.errors import ConfigError
+from align.models.settings import AdapterSettings, ModelSettings
 from align.pairs.read import refuse_unlabelled
 from align.protocols import UnpairedLoss
-from align.settings import (
-    AdapterSettings,
-    AlarmSettings,
-    DatasetSettings,
-    DeepspeedSettings,
-    ModelSettings,
-    TrainingSettings,
-)
+from align.settings import DatasetSettings, DeepspeedSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from align.run import Run

@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from align.alarms.settings import AlarmSettings
 from align.errors import ConfigError
 from align.generation.address import ServerSettings
 from align.generation.serving import ServingSettings
+from align.models.settings import AdapterSettings, ModelSettings
 from align.ppo.settings import OnlineSettings
 from align.protocols import PairLoss, RewardModel
 from align.settings import (
-    AdapterSettings,
-    AlarmSettings,
     DatasetSettings,
     DeepspeedSettings,
     EvaluationSettings,
-    ModelSettings,
     SamplingSettings,
     TrainingSettings,
 )

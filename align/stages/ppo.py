@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from align.alarms.settings import AlarmSettings
 from align.generation.address import ServerSettings
 from align.generation.serving import ServingSettings
+from align.models.settings import AdapterSettings, ModelSettings
 from align.ppo.settings import (
     CriticSettings,
     GaeSettings,
@@ -18,12 +20,9 @@ from align.ppo.settings import (
 )
 from align.protocols import RewardModel
 from align.settings import (
-    AdapterSettings,
-    AlarmSettings,
     DatasetSettings,
     DeepspeedSettings,
     EvaluationSettings,
-    ModelSettings,
     SamplingSettings,
     TrainingSettings,
 )

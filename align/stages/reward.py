@@ -6,16 +6,11 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from align.alarms.settings import AlarmSettings
+from align.models.settings import AdapterSettings, ModelSettings
 from align.pairs.read import refuse_demonstrations
 from align.protocols import ScoreLoss
-from align.settings import (
-    AdapterSettings,
-    AlarmSettings,
-    DatasetSettings,
-    DeepspeedSettings,
-    ModelSettings,
-    TrainingSettings,
-)
+from align.settings import DatasetSettings, DeepspeedSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from align.pairs.store import TokenStore

@@ -5,14 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from align.settings import (
-    AdapterSettings,
-    AlarmSettings,
-    DatasetSettings,
-    DeepspeedSettings,
-    ModelSettings,
-    TrainingSettings,
-)
+from align.alarms.settings import AlarmSettings
+from align.models.settings import AdapterSettings, ModelSettings
+from align.settings import DatasetSettings, DeepspeedSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from align.pairs.store import TokenStore

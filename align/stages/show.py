@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from align.settings import AdapterSettings, DatasetSettings, ModelSettings, ShowSettings
+from align.models.settings import AdapterSettings, ModelSettings
+from align.settings import DatasetSettings, ShowSettings
 
 if TYPE_CHECKING:
     from align.run import Run

@@ -16,15 +16,18 @@ from pathlib import Path
 import torch
 from torch.nn import Module
 
+from align.alarms.settings import AlarmSettings
 from align.alarms.watch import Alarm
 from align.distributed.agree import require_same
 from align.distributed.device import compute_dtype
 from align.distributed.engine import open_engine
 from align.distributed.pulse import mark
 from align.distributed.world import gathered, led, on_any, world
-from align.errors import AlarmError, CheckpointError, ConfigError, ModelError, Terminated
+from align.errors import AlarmError, CheckpointError, ConfigError, Terminated
+from align.models.recompute import recompute_activations
 from align.run import Run
-from align.settings import AlarmSettings, DeepspeedSettings, TrainingSettings
+from align.settings import DeepspeedSettings, TrainingSettings
+from align.tensors import Work
 from align.tracking.metrics import MetricsFile, NoMetricsFile
 from align.training import checkpoints
 from align.training.checkpoints import Checkpoint
@@ -45,7 +48,6 @@ from align.training.signals import sigterm_noted
 from align.training.state import Counters, Trained, capture, restore, restore_weights
 from align.training.throughput import PhaseClock, memory_peak_mb, new_memory_peak, peak_flops, throughput
 from align.training.update import Taken
-from align.types import Work
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def train(
             thaw=thaw,
         )
         if settings.gradient_checkpointing:
-            _recompute_activations(model)
+            recompute_activations(model)
         model.train()
         new_memory_peak(device)
         _run_steps(job)
@@ -376,26 +378,6 @@ def _summary(job: _Job, begun_at: int) -> TrainSummary:
         alarms=counters.watch.counts(),
         watched=counters.watch.lines,
     )
-
-
-def _recompute_activations(model: Module) -> None:
-    """Turns on gradient checkpointing, which acts in train mode only."""
-    # The reentrant kind needs inputs that require a gradient, which frozen embeddings under LoRA do not.
-    options = {"use_reentrant": False}
-    enable = getattr(model, "activation_checkpointing_enable", None)
-    former = getattr(model, "gradient_checkpointing_enable", None)  # its name before transformers 5.23
-    try:
-        if callable(enable):
-            enable(activation_checkpointing_kwargs=options)
-        elif callable(former):
-            former(gradient_checkpointing_kwargs=options)
-        else:
-            raise ValueError("it has no such method")
-    except ValueError as error:
-        raise ModelError(
-            f"{type(model).__name__} cannot recompute activations ({error}): "
-            f"set training.gradient_checkpointing=false"
-        ) from error
 
 
 def _folder(run: Run) -> Path:

@@ -13,7 +13,7 @@ from torch import Tensor
 from align.errors import ConfigError
 from align.packing.forward import Forward, ValueHead
 from align.packing.layout import ReplyGroup
-from align.types import Outlook, TokenLogps, Work
+from align.tensors import Outlook, TokenLogps, Work
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from torch import Tensor
 from align.packing.forward import Forward
 from align.packing.layout import ReplyGroup
 from align.protocols import PairLoss, ScoreLoss
+from align.tensors import PairLogps, TokenExample, TokenItem, TokenLogps, TokenPair
 from align.training.update import Step
-from align.types import PairLogps, TokenExample, TokenItem, TokenLogps, TokenPair
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from align.errors import NonFiniteError
 from align.files import write_whole
+from align.tensors import TokenItem, TokenLogps, TokenPair
 from align.training.update import Items
-from align.types import TokenItem, TokenLogps, TokenPair
 
 VERSION = 1
 ROWS = 1024

@@ -16,12 +16,12 @@ from align.alarms.watch import Watch
 from align.distributed.engine import Engine
 from align.distributed.world import gathered, led, world
 from align.errors import CheckpointError
+from align.tensors import Work
 from align.training.checkpoints import Checkpoint
 from align.training.determinism import GeneratorStates, generator_states, restore_generators
 from align.training.early_stopping import BestSoFar
 from align.training.guards import require_finite_state
 from align.training.meter import Meter
-from align.types import Work
 
 
 @dataclass

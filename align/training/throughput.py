@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 import torch
 
 from align.models.products import mkl_is_slow, product
+from align.tensors import Work
 from align.tracking.metrics import PHASES, ROLLOUT_PHASES
-from align.types import Work
 
 SMALLEST, LARGEST = 512, {"cpu": 2048, "cuda": 8192}
 """Sides of the matrices that the peak is measured with: small ones do not fill a large device, large ones

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from align.packing.forward import Forward
 from align.protocols import UnpairedLoss
+from align.tensors import TokenLogps, TokenUnpaired, UnpairedLogps, Work
 from align.training.objectives import grouped
 from align.training.update import Items, Step
-from align.types import TokenLogps, TokenUnpaired, UnpairedLogps, Work
 
 
 @dataclass(frozen=True)

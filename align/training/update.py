@@ -19,9 +19,9 @@ from torch.nn import Parameter
 from align.distributed.engine import Engine
 from align.distributed.world import gathered, own_share, sums, world
 from align.errors import DataError
+from align.tensors import Work
 from align.training.determinism import strictly
 from align.training.guards import blame, require_finite, require_finite_gradients
-from align.types import Work
 
 Item = TypeVar("Item")
 ItemIn = TypeVar("ItemIn", contravariant=True)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 from align.errors import ConfigError
 from align.settings import NonNegative, Positive
-from align.types import UnpairedLosses
+from align.tensors import UnpairedLosses
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from align.types import UnpairedLogps
+    from align.tensors import UnpairedLogps
 
 __all__ = ["Kto"]
 

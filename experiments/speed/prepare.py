@@ -18,12 +18,14 @@ from align.errors import ConfigError, DataError
 from align.models.build import seeded
 from align.models.policy import Policy, load_policy, save_policy
 from align.models.scalar import load_scalar, save_scalar
+from align.models.settings import AdapterSettings, ModelSettings, ScratchSettings
 from align.pairs.prepare import prepare
 from align.pairs.read import examples, report_for, texts
 from align.pairs.store import TokenStore, store_writer
-from align.settings import AdapterSettings, DatasetSettings, ModelSettings, ScratchSettings, TrainingSettings
+from align.settings import DatasetSettings, TrainingSettings
+from align.tensors import TokenPair
 from align.training.sampler import Sampler, permutation
-from align.types import PreferencePair, TokenPair
+from align.types import PreferencePair
 from experiments.speed.work import MOST_TOKENS, Job, Work, note_facts
 
 SETS_MODEL = ScratchSettings(hidden_size=128, layers=2, heads=4, mlp_size=384, vocab_size=MOST_TOKENS)

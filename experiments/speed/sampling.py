@@ -16,7 +16,8 @@ from align.distributed.device import device
 from align.errors import DataError
 from align.generation.sampler import open_sampler
 from align.models.policy import Policy, evaluating, load_policy
-from align.settings import AdapterSettings, ModelSettings, SamplingSettings
+from align.models.settings import AdapterSettings, ModelSettings
+from align.settings import SamplingSettings
 from experiments.speed.work import ChildFailed, Job
 
 ROWS, PROMPT, REPLY = 64, 64, 64

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from align.alarms.settings import AlarmSettings
 from align.distributed.device import device
 from align.models.scalar import load_scalar
+from align.models.settings import AdapterSettings, ModelSettings
 from align.pairs.store import TokenStore
 from align.report.files import read_metrics
 from align.reward_losses.bradley_terry import BradleyTerry
 from align.run import Run
-from align.settings import AdapterSettings, AlarmSettings, ModelSettings, TrainingSettings
+from align.settings import TrainingSettings
 from align.stages._common import effective, ready
+from align.tensors import TokenPair
 from align.tracking.none import NoTracker
 from align.training.course import Batches
 from align.training.loop import train
 from align.training.objectives import Scoring
-from align.types import PreferencePair, TokenPair
+from align.types import PreferencePair
 from experiments.speed.work import Job
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from align.alarms.settings import AlarmSettings
 from align.alarms.watch import Alarm, Watch
-from align.settings import AlarmSettings
 
 HEALTHY = {
     "rollout/score": 1.0,

@@ -13,11 +13,11 @@ import yaml
 from align import registry
 from align.alarms.page import PAGE, explained, options, written
 from align.alarms.rules import RULES
+from align.alarms.settings import AlarmSettings
 from align.compose import run_from
 from align.config import field_types
 from align.errors import ConfigError
 from align.overrides import choices, conf_folder, groups
-from align.settings import AlarmSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLLS = ("ppo", "rloo", "grpo")

@@ -9,7 +9,7 @@ import pytest
 from streams import HEALTHY, SICK, sick, steps, watched
 
 from align.alarms.rules import RULES
-from align.settings import AlarmName, AlarmSettings
+from align.alarms.settings import AlarmName, AlarmSettings
 
 NAMES = [rule.name for rule in RULES]
 LONG = {"kl_negative", "critic_useless"}

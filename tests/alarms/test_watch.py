@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streams import HEALTHY, SICK, sick, steps, watched
 
+from align.alarms.settings import AlarmSettings
 from align.alarms.watch import Watch, counted
-from align.settings import AlarmSettings
 from align.types import Result
 
 BAD = sick("kl_high")

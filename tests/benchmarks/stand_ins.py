@@ -12,8 +12,10 @@ import torch
 from align.collect._bench import Candidates, Draft
 from align.evaluation.compare import Answers
 from align.models.policy import Policy, load_policy
-from align.settings import AdapterSettings, ModelSettings, SamplingSettings, ScratchSettings
-from align.types import Judge, Message, PreferenceRecord, Prompt, Reply, Result, SampledReply
+from align.models.settings import AdapterSettings, ModelSettings, ScratchSettings
+from align.settings import SamplingSettings
+from align.tensors import SampledReply
+from align.types import Judge, Message, PreferenceRecord, Prompt, Reply, Result
 
 TEXTS = ("The nurse told the patient that she could pay.", "Who is he? They are poor, but not stupid.")
 SHAPE = ScratchSettings(hidden_size=16, layers=1, heads=2, mlp_size=16, vocab_size=300)

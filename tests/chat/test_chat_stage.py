@@ -12,7 +12,8 @@ from tiny_runs import align, train
 
 from align.generation.sampler import Sampler, open_sampler
 from align.models.policy import load_policy
-from align.settings import AdapterSettings, ModelSettings, SamplingSettings
+from align.models.settings import AdapterSettings, ModelSettings
+from align.settings import SamplingSettings
 
 pytestmark = pytest.mark.medium
 

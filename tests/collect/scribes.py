@@ -8,7 +8,8 @@ from pathlib import Path
 
 from align.collect._bench import Bench, Candidates, Draft, Writer
 from align.generation.address import ServerSettings
-from align.settings import ModelSettings, SamplingSettings
+from align.models.settings import ModelSettings
+from align.settings import SamplingSettings
 from align.types import Judge, Message, Prompt, Reply
 
 Say = Callable[[Prompt, int, int], Draft]

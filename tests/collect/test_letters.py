@@ -9,7 +9,7 @@ from tiny_architectures import texts, tiny
 
 from align.collect._letters import letter_log_odds
 from align.models.policy import Policy, load_policy
-from align.settings import AdapterSettings
+from align.models.settings import AdapterSettings
 from align.types import Message, Prompt
 
 

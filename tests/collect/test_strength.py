@@ -16,7 +16,7 @@ from align.collect._sources import OutputFile, read_outputs, source_of
 from align.collect.strength import Strength
 from align.errors import ConfigError, DataError
 from align.generation.address import ServerSettings
-from align.settings import ModelSettings
+from align.models.settings import ModelSettings
 from align.types import Message, PreferenceRecord
 
 

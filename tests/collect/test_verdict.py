@@ -17,7 +17,7 @@ from align.config import build
 from align.errors import ConfigError
 from align.evaluation.statistics import wilson
 from align.generation.address import ServerSettings
-from align.settings import ModelSettings
+from align.models.settings import ModelSettings
 from align.types import Message
 
 PATTERN = Judge.pattern

@@ -11,7 +11,8 @@ import pytest
 from align.errors import DataError, NonFiniteError
 from align.evaluation.compare import Answers, compare, distinct, sample_rows
 from align.report.files import read_samples, write_samples
-from align.types import Message, Prompt, Result, SampledReply
+from align.tensors import SampledReply
+from align.types import Message, Prompt, Result
 
 PROMPTS: list[Prompt] = [(Message("user", f"question {index}"),) for index in range(3)]
 SFT = Answers(

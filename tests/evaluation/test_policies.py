@@ -11,7 +11,8 @@ from align.evaluation.policies import labels_of, logps_of
 from align.generation.local import sample_tokens
 from align.models.forward import reply_logps
 from align.models.policy import load_policy
-from align.settings import AdapterSettings, ModelSettings, SamplingSettings, ScratchSettings
+from align.models.settings import AdapterSettings, ModelSettings, ScratchSettings
+from align.settings import SamplingSettings
 from align.types import Message
 
 

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from align.errors import ConfigError, DataError
 from align.models.policy import load_policy, save_policy
-from align.settings import AdapterSettings, ModelSettings, ScratchSettings
+from align.models.settings import AdapterSettings, ModelSettings, ScratchSettings
 from experiments.speed import memory, table, work
 from experiments.speed.__main__ import HERE, main
 from experiments.speed.figures import FIGURES, PPO_SIDES, values

@@ -11,7 +11,8 @@ from align.errors import ModelError, NonFiniteError
 from align.generation.local import sample_replies, sample_tokens
 from align.models.build import seeded
 from align.models.policy import Policy, load_policy
-from align.settings import AdapterSettings, ModelSettings, SamplingSettings, ScratchSettings
+from align.models.settings import AdapterSettings, ModelSettings, ScratchSettings
+from align.settings import SamplingSettings
 from align.types import Message, Prompt
 
 pytestmark = pytest.mark.medium

@@ -10,7 +10,8 @@ import pytest
 from align.errors import CheckpointError
 from align.generation.chunks import seed_of
 from align.generation.pools import Pool, drawn_pools
-from align.types import Message, Prompt, SampledReply
+from align.tensors import SampledReply
+from align.types import Message, Prompt
 
 PROMPTS: list[Prompt] = [(Message("user", f"Say {n}.\u2028"),) for n in range(7)]
 CHUNK, SEED = 3, 11

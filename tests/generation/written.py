@@ -15,7 +15,7 @@ from tiny_architectures import random_causal
 from align.models.build import quiet, seeded
 from align.models.policy import Policy
 from align.models.save import plain_model
-from align.types import SampledReply
+from align.tensors import SampledReply
 
 TokenIds = NDArray[np.int32]
 STOPS = tuple(range(30))

@@ -19,7 +19,7 @@ from align.losses.dpo import Dpo
 from align.losses.mixture import Mixture, Term
 from align.losses.sft import Sft
 from align.protocols import PairLoss
-from align.types import PairLogps, TokenLogps
+from align.tensors import PairLogps, TokenLogps
 
 NAMES = registry.known("loss")
 

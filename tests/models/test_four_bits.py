@@ -19,8 +19,8 @@ from align.models.build import quiet, seeded
 from align.models.four_bits import four_bits, is_quantised, widened
 from align.models.policy import Policy, load_policy, save_policy
 from align.models.save import plain_model
+from align.models.settings import AdapterSettings, ModelSettings
 from align.models.tokenizer import train_tokenizer
-from align.settings import AdapterSettings, ModelSettings
 
 pytestmark = pytest.mark.medium
 INPUT = torch.arange(6, 30)[None]

@@ -13,8 +13,8 @@ from align.errors import ModelError
 from align.models import save
 from align.models.build import seeded
 from align.models.policy import evaluating, load_policy, save_policy
+from align.models.settings import AdapterSettings, ModelSettings
 from align.models.tokenizer import train_tokenizer
-from align.settings import AdapterSettings, ModelSettings
 from align.types import Message
 
 NONE = AdapterSettings()

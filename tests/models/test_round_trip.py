@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from align.models.chat import ChatFormat
 from align.models.policy import load_policy
 from align.models.round_trip import RoundTrip, lost
-from align.settings import AdapterSettings
+from align.models.settings import AdapterSettings
 
 WORDS = ["hello", "how", "are", "you", "polish", ",", "?", "User", "Assistant", ":"]
 

@@ -23,8 +23,8 @@ from align.models.forward import reply_scores
 from align.models.policy import load_policy, save_policy
 from align.models.save import plain_model
 from align.models.scalar import LastTokenScores, load_scalar, save_scalar
+from align.models.settings import AdapterSettings, ModelSettings
 from align.models.tokenizer import train_tokenizer
-from align.settings import AdapterSettings, ModelSettings
 from align.types import Message
 
 NONE = AdapterSettings()

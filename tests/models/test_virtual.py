@@ -18,11 +18,12 @@ from align.models.forward import reply_logps
 from align.models.policy import Policy, load_policy, save_policy
 from align.models.save import base_fingerprint, plain_model
 from align.models.scalar import load_scalar, save_scalar
+from align.models.settings import AdapterSettings, ModelSettings
 from align.models.tokenizer import train_tokenizer
 from align.models.virtual import virtual_of
 from align.packing.layout import ReplyGroup
 from align.packing.probe import open_forward
-from align.settings import AdapterSettings, ModelSettings, SamplingSettings
+from align.settings import SamplingSettings
 
 KINDS = ("prompt", "prefix")
 COUNT = 5

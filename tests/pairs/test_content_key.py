@@ -59,6 +59,8 @@ CHANGES = {
     "limit": {"limit": 1},
     "votes": {"votes": "majority"},
     "ties": {"ties": "half"},
+    "folds": {"folds": 5},
+    "fold": {"folds": 5, "fold": 1},
 }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from align.evaluation import statistics
 from align.evaluation.best_of_n import expected_best
 from align.evaluation.displacement import ches
-from align.types import UnpairedLogps
+from align.tensors import UnpairedLogps
 from align.unpaired_losses.kto import Kto
 from reward_models.ensemble import combine
 

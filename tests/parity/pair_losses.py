@@ -9,7 +9,7 @@ from parity.cases import Case, NotOffered, Outputs, Runner, function, leaves
 from parity.published_losses import said_in_ours
 from torch import Tensor
 
-from align.types import PairLogps, TokenLogps
+from align.tensors import PairLogps, TokenLogps
 
 
 def pair_logps(x: Mapping[str, Tensor]) -> tuple[PairLogps, dict[str, Tensor]]:

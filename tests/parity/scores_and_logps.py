@@ -13,7 +13,7 @@ from align.losses.sft import Sft
 from align.models.batch import pad_replies
 from align.models.logprobs import token_entropy, token_logps
 from align.reward_losses.bradley_terry import BradleyTerry
-from align.types import PairLogps, TokenLogps
+from align.tensors import PairLogps, TokenLogps
 
 
 def run_reward_model(case: Case) -> None:

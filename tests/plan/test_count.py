@@ -13,12 +13,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from align.compose import run_from
 from align.errors import ConfigError
 from align.models.policy import load_policy
+from align.models.recompute import recompute_activations
+from align.models.settings import AdapterSettings, ModelSettings, ScratchSettings
 from align.packing.probe import open_forward
 from align.plan.count import needs_of, shape_of
 from align.plan.live import Live
-from align.plan.made import forward_of, groups_of, made, passing, recompute, without_bytes
+from align.plan.made import forward_of, groups_of, made, passing, without_bytes
 from align.plan.settings import PlanSettings
-from align.settings import AdapterSettings, ModelSettings, ScratchSettings
 
 SHAPE = ScratchSettings(hidden_size=64, layers=3, heads=4, mlp_size=160, vocab_size=512)
 SCRATCH = (
@@ -38,7 +39,7 @@ PLAN = PlanSettings()
 
 
 def stage_of(*words: str) -> tuple[str, Any]:
-    run = run_from([*words, *SCRATCH, "run.dir=unused"], [])
+    run = run_from([*SCRATCH, *words, "run.dir=unused"], [])
     return run.stage_name, run.stage
 
 
@@ -70,7 +71,7 @@ def test_fake_passes_take_what_real_ones_take(recomputed: bool) -> None:
     forward = open_forward(policy.model, policy.pad_id)
     config = policy.model.config
     if recomputed:
-        recompute(policy.model)
+        recompute_activations(policy.model)
     with Live() as live:
         for one in (*policy.model.parameters(), *policy.model.buffers()):
             one.detach()  # known from now on: not taken for new where a pass looks at it
@@ -78,7 +79,7 @@ def test_fake_passes_take_what_real_ones_take(recomputed: bool) -> None:
     with without_bytes() as live:
         model = made(config, AdapterSettings(), 128, scores=False, device="cpu")
         if recomputed:
-            recompute(model)
+            recompute_activations(model)
         asked = forward_of(model, torch.float32, padded=False)
         fake = passing(live, lambda: [asked.logps(groups).logps_BT], 2, [model])
     assert fake == pytest.approx(real, rel=0.02)

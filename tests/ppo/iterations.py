@@ -34,10 +34,11 @@ from align.ppo.settings import (
     ScoreSettings,
 )
 from align.settings import SamplingSettings, TrainingSettings
+from align.tensors import TokenExample
 from align.training.optimiser import build_optimiser, trainable_parameters
 from align.training.state import Trained
 from align.training.update import Taken
-from align.types import Message, TokenExample
+from align.types import Message
 
 STOPS = tuple(range(30))
 """The tokens that end a reply: a tenth of all, so that replies differ in length."""

@@ -19,7 +19,7 @@ from align.ppo.advantages import Advantages
 from align.ppo.rollout import Rollout
 from align.ppo.settings import CriticSettings, KlSettings, ObjectiveSettings
 from align.ppo.update import Clipped, Share
-from align.types import Outlook, SampledReply, TokenLogps
+from align.tensors import Outlook, SampledReply, TokenLogps
 
 GROUPS = made_up((11, (9, 13)), (3, (1, 7)), (17, (20, 2)), (6, (5, 4)))
 """Four prompts with two replies each, of one token and of twenty."""

@@ -26,8 +26,8 @@ from align.errors import NonFiniteError
 from align.packing.layout import ReplyGroup
 from align.ppo import asking
 from align.ppo.settings import KlSettings, Recipe, RolloutSettings, ScoreSettings
+from align.tensors import SampledReply
 from align.training.sampler import Sampler
-from align.types import SampledReply
 
 
 def of(recipe: Recipe = PPO, *, old: str = "recomputed", **objective: Any) -> Recipe:

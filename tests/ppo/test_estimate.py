@@ -18,7 +18,7 @@ from align.ppo.estimate import Memory, drift, estimate, first_memory
 from align.ppo.rollout import Rollout
 from align.ppo.settings import GaeSettings, GroupSettings, KlSettings, ScoreSettings
 from align.ppo.shaping import FixedKl, RunningMoments
-from align.types import SampledReply, TokenLogps
+from align.tensors import SampledReply, TokenLogps
 
 Rows = list[list[float]]
 JUNK = 1e6

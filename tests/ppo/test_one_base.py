@@ -20,10 +20,10 @@ from align.models.one_base import Apart, new_scalar, prepared, saved_scalar
 from align.models.policy import Policy, load_policy, save_policy
 from align.models.save import BASE_FILE, plain_model
 from align.models.scalar import ScalarModel, load_scalar, save_scalar
+from align.models.settings import AdapterSettings, ModelSettings
 from align.models.tokenizer import train_tokenizer
 from align.packing.probe import open_forward
 from align.ppo.actor import Actor, Together
-from align.settings import AdapterSettings, ModelSettings
 from align.training.optimiser import trainable_parameters
 from align.types import Message
 from reward_models.bradley_terry import BradleyTerry

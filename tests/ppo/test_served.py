@@ -20,7 +20,7 @@ from align.models.chat import ChatFormat
 from align.models.tokenizer import train_tokenizer
 from align.ppo.rollout import sampled_logps
 from align.ppo.served import ServedRollouts, due_at, read_reply, server_distance
-from align.types import SampledReply, TokenLogps
+from align.tensors import SampledReply, TokenLogps
 
 CHAT = ChatFormat(train_tokenizer(texts(), 320))
 (STOP,) = CHAT.stop_ids

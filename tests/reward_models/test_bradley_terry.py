@@ -14,10 +14,10 @@ from align.errors import ModelError, NonFiniteError
 from align.models.forward import reply_scores
 from align.models.save import plain_model
 from align.models.scalar import ScalarModel, load_scalar, save_scalar
+from align.models.settings import AdapterSettings, ModelSettings, ScratchSettings
 from align.models.unseen import write_unseen
 from align.protocols import KnownRange
 from align.registry import component
-from align.settings import AdapterSettings, ModelSettings, ScratchSettings
 from align.types import Message
 from reward_models.bradley_terry import BradleyTerry
 

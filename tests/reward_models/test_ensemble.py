@@ -19,9 +19,9 @@ from align.compose import run_from
 from align.config import build
 from align.errors import ConfigError, ModelError
 from align.models.scalar import load_scalar, save_scalar
+from align.models.settings import AdapterSettings
 from align.models.unseen import UnseenScores, unseen_scores, write_unseen
 from align.protocols import KnownRange, ScoresInParts
-from align.settings import AdapterSettings
 from align.types import Message
 from reward_models.bradley_terry import BradleyTerry
 from reward_models.ensemble import Ensemble, How, Members, combine

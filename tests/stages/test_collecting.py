@@ -18,7 +18,7 @@ from align.__main__ import main
 from align.collect import _writers
 from align.errors import Terminated
 from align.pairs.records import read_records
-from align.types import SampledReply
+from align.tensors import SampledReply
 from experiments.collect.serving import completion, serving
 
 ROOT = Path(__file__).parents[2]

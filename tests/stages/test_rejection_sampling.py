@@ -17,7 +17,8 @@ from align.evaluation.best_of_n import best_of_n_kl
 from align.generation.pools import Pool
 from align.stages import _pools
 from align.stages._pools import best, pool_results, pool_samples, write_best
-from align.types import Message, SampledReply
+from align.tensors import SampledReply
+from align.types import Message
 
 SMALL = ("best_of_n.n=3", "best_of_n.prompts=5", "best_of_n.chunk=2", "sampling.max_new_tokens=12")
 FILES = ("pools.jsonl", "demonstrations.jsonl", "samples.jsonl", "results.json")

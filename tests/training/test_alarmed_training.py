@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from toy_training import Recorder, Regression, fit, lines, make_model, same_bits, weights
 
+from align.alarms.settings import AlarmSettings
 from align.alarms.watch import Watch
 from align.errors import AlarmError
-from align.settings import AlarmSettings, TrainingSettings
+from align.settings import TrainingSettings
 from align.tracking.metrics import MetricsFile
 from align.training import checkpoints
 from align.training.update import Step

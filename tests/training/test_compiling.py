@@ -12,9 +12,9 @@ from tiny_architectures import texts, tiny
 
 from align.errors import ModelError
 from align.models.policy import load_policy
+from align.models.settings import AdapterSettings, ScratchSettings
 from align.packing.layout import ReplyGroup
 from align.packing.probe import open_forward
-from align.settings import AdapterSettings, ScratchSettings
 from align.training.compiling import compile_blocks
 
 LAYERS = 10

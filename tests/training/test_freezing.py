@@ -11,7 +11,8 @@ from tiny_architectures import ARCHITECTURES, random_causal, texts, tiny
 
 from align.errors import ModelError
 from align.models.policy import load_policy
-from align.settings import AdapterSettings, TrainingSettings
+from align.models.settings import AdapterSettings
+from align.settings import TrainingSettings
 from align.training.freezing import blocks_of, freeze, thawing
 from align.training.optimiser import build_optimiser, trainable_parameters
 

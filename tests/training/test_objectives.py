@@ -17,8 +17,8 @@ from align.models.scalar import LastTokenScores
 from align.packing.forward import Forward
 from align.packing.probe import open_forward
 from align.reward_losses.bradley_terry import BradleyTerry
+from align.tensors import TokenExample, TokenLogps, TokenPair, Work
 from align.training.objectives import Imitation, Preference, Scoring, grouped
-from align.types import TokenExample, TokenLogps, TokenPair, Work
 
 BF16 = torch.bfloat16
 PAD = 0

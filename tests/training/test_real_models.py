@@ -11,7 +11,8 @@ import pytest
 import torch
 from toy_training import CPU, lines, make_run, same_bits, weights
 
-from align.settings import AlarmSettings, TrainingSettings
+from align.alarms.settings import AlarmSettings
+from align.settings import TrainingSettings
 from align.training import checkpoints
 from align.training.course import Batches
 from align.training.loop import train

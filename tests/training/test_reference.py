@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from align.errors import NonFiniteError
+from align.tensors import TokenExample, TokenLogps, TokenPair
 from align.training import reference as room
 from align.training.reference import ReferenceLogps, item_key
-from align.types import TokenExample, TokenLogps, TokenPair
 
 CPU = torch.device("cpu")
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from align.tensors import Work
 from align.tracking.metrics import PHASES
 from align.training.state import Counters
 from align.training.throughput import (
@@ -19,7 +20,6 @@ from align.training.throughput import (
     peak_flops,
     throughput,
 )
-from align.types import Work
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

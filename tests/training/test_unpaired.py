@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from align.packing.layout import ReplyGroup
+from align.tensors import TokenLogps, TokenUnpaired, Work
 from align.training.unpaired import Mismatched, Unpaired
-from align.types import TokenLogps, TokenUnpaired, Work
 from align.unpaired_losses.kto import Kto
 
 

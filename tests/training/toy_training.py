@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from align.alarms.settings import AlarmSettings
 from align.report.files import read_metrics
 from align.run import Run
-from align.settings import AlarmSettings, TrainingSettings
+from align.settings import TrainingSettings
+from align.tensors import Work
 from align.tracking.metrics import CLOCK_KEYS
 from align.tracking.none import NoTracker
 from align.training.course import Batches
 from align.training.loop import TrainSummary, train
 from align.training.update import Step
-from align.types import Work
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from align.errors import ConfigError
-from align.types import UnpairedLogps
+from align.tensors import UnpairedLogps
 from align.unpaired_losses.kto import Kto
 
 
