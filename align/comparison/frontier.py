@@ -36,10 +36,14 @@ class Frontier:
         """The largest distance sqrt(KL) of a point."""
         return max(math.sqrt(max(0.0, point.kl)) for point in self.points)
 
+    def nearest(self) -> float:
+        """The smallest distance sqrt(KL) of a point."""
+        return min(math.sqrt(max(0.0, point.kl)) for point in self.points)
+
     def peak(self) -> tuple[float, float] | None:
-        """Distance and reward of the curve's highest point; None where it lies beyond all that was seen."""
+        """Distance and reward of the curve's highest point; None unless runs lie on both sides of it."""
         found = self.curve.peak() if self.curve else None
-        return found if found and found[0] <= self.furthest() else None
+        return found if found and self.nearest() <= found[0] <= self.furthest() else None
 
     def undominated(self) -> list[Point]:
         """Points than which no other has more reward at no more KL, by KL: the frontier itself."""

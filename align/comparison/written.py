@@ -17,7 +17,7 @@ from align.comparison.figures_rewards import (
     overoptimisation_figure,
 )
 from align.comparison.figures_training import alarms_figure, curves_figure, drift_figure
-from align.comparison.in_short import words_of
+from align.comparison.in_short import in_short, words_of
 from align.comparison.lineage_figure import lineage_figure
 from align.comparison.page import page
 from align.comparison.whole import Comparison
@@ -58,7 +58,7 @@ def write(found: Comparison, folder: Path) -> dict[str, Path]:
     for one in drawn:
         save(one, folder / "figures")
         write_whole(folder / "figures" / f"{one.name}.csv", csv_text(one.columns, one.rows))
-    write_json(folder / "compare.json", found.plain())
+    write_json(folder / "compare.json", {"in_short": in_short(found), **found.plain()})
     columns = ("metric", "group", "value", "ci_low", "ci_high", "seed_sd", "n", "method")
     rows = [
         (metric, label, *_numbers(cell.result), cell.spread, cell.result.n, cell.result.method)

@@ -17,15 +17,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from align.files import write_json, write_whole
+from align.files import write_json
 from align.run import git_state
+from experiments import page
 from experiments.annotate.bulk import bulk
 from experiments.annotate.kills import survive
 from experiments.annotate.load import load
 from experiments.annotate.postgres import private_postgres, programs
 from experiments.annotate.race import race
 from experiments.annotate.screens import admin_screenshot, appearance, screenshots
-from experiments.annotate.table import splice, table
+from experiments.annotate.table import table
 
 HERE = Path(__file__).resolve().parent
 DATABASES = ("sqlite", "postgresql")
@@ -66,9 +67,7 @@ def _publish(results: dict[str, Any], out: Path) -> int:
     """Prints the table; writes it into the README where one stands there."""
     text = table(results)
     print(text)
-    readme = out / "README.md"
-    if readme.exists():
-        write_whole(readme, splice(readme.read_text(encoding="utf-8"), text))
+    page.publish(out, "annotate", text)
     return 0
 
 

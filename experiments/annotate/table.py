@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-MARKS = ("<!-- made by python -m experiments.annotate -->", "<!-- until here -->")
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 Found = Mapping[str, Mapping[str, Any]]
@@ -120,12 +119,6 @@ def table(results: Mapping[str, Any]) -> str:
         cells = [_cell(*figure(results[database])) for database in databases]
         lines.append(f"| {name(results[databases[0]])} | {bound} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def splice(readme: str, text: str) -> str:
-    """The README with its table replaced."""
-    before, _, rest = readme.partition(MARKS[0])
-    return f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
 
 
 def _cell(said: str, fine: bool) -> str:

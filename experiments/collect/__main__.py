@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import AlignError, ConfigError
-from align.files import write_json, write_whole
+from align.files import write_json
 from align.run import git_state, versions
+from experiments import page
 from experiments.collect.draw import draw
 from experiments.collect.methods import METHODS, TRAINED_ON, collected, echoes
 from experiments.collect.runs import CONTROLS, Place, Size, real_outputs, results_of
-from experiments.collect.table import Found, merged, rows, splice, tables
+from experiments.collect.table import Found, merged, rows, tables
 
 HERE = Path(__file__).resolve().parent
 
@@ -83,9 +84,7 @@ def _publish(found: Found, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "results.json", found)
     draw(found, out / "collect.png")
-    readme = out / "README.md"
-    if readme.exists():
-        write_whole(readme, splice(readme.read_text(encoding="utf-8"), text))
+    page.publish(out, "collect", text)
 
 
 def _circumstances() -> dict[str, Any]:

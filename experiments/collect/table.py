@@ -10,8 +10,6 @@ from align.types import Result
 from experiments.collect.methods import CRITIC_ERROR, JUDGE_ERROR, METHODS
 from experiments.collect.stand_in import REASON
 
-MARKS = ("<!-- made by python -m experiments.collect -->", "<!-- until here -->")
-
 Found = dict[str, Any]
 """``results.json``: ``size``, ``methods``, ``policies`` and ``outputs``, each of the last three by name."""
 
@@ -148,12 +146,6 @@ def _outputs(outputs: Mapping[str, Any]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def splice(readme: str, text: str) -> str:
-    """The README with its tables replaced."""
-    before, _, rest = readme.partition(MARKS[0])
-    return f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
 
 
 def rows(results: Sequence[Result]) -> list[dict[str, Any]]:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import AlignError
-from align.files import write_json, write_whole
+from align.files import write_json
 from align.run import git_state
+from experiments import page
 from experiments.comparison import coverage, scale
 from experiments.comparison.intervals import SHOWN
-from experiments.comparison.table import Found, merged, splice, tables
+from experiments.comparison.table import Found, merged, tables
 
 HERE = Path(__file__).resolve().parent
 PARTS = ("scale", *SHOWN, *coverage.TESTS)
@@ -50,9 +51,7 @@ def _publish(found: Found, out: Path) -> None:
     print(text)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "results.json", found)
-    readme = out / "README.md"
-    if readme.exists():
-        write_whole(readme, splice(readme.read_text(encoding="utf-8"), text))
+    page.publish(out, "comparison", text)
 
 
 def _circumstances() -> dict[str, Any]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from align.errors import DataError
 from experiments.comparison.coverage import TESTS, error_of
 from experiments.comparison.intervals import SHOWN
 
-MARKS = ("<!-- made by python -m experiments.comparison -->", "<!-- until here -->")
 MOST_SECONDS, MOST_MB = 20.0, 1000.0
 LEAST, MOST = 0.93, 0.97
 """Shares of intervals of 95 % that hold the truth."""
@@ -35,19 +33,6 @@ def tables(found: Found) -> str:
     if found.get("tests"):
         blocks.append(_tests(found["tests"]))
     return "\n\n".join(blocks)
-
-
-def splice(page: str, block: str) -> str:
-    """The page with the block between its marks.
-
-    Raises:
-        DataError: the page has no such marks.
-    """
-    before, begin, rest = page.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not begin or not end:
-        raise DataError(f"the README has no lines {MARKS} for the tables to stand between")
-    return f"{before}{begin}\n\n{block}\n\n{end}{after}"
 
 
 def _scale(found: Mapping[str, Any]) -> str:

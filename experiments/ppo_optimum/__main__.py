@@ -12,14 +12,14 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from align.files import write_json, write_whole
+from align.files import write_json
+from experiments import page
 from experiments.ppo_optimum.draw import draw
 from experiments.ppo_optimum.runs import METHODS, Reached, prepare, reached
 from experiments.ppo_optimum.task import ONE_TOKEN, SHORT
 
 TASKS = (ONE_TOKEN, SHORT)
 HERE = Path(__file__).resolve().parent
-MARKS = ("<!-- made by python -m experiments.ppo_optimum -->", "<!-- until here -->")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,10 +68,7 @@ def publish(found: Sequence[Reached], text: str, out: Path) -> None:
     """Writes results.json, the figure, and the table into README.md between its marks."""
     write_json(out / "results.json", [one.plain() for one in found])
     draw(found, out / "optimum.png")
-    readme = out / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    write_whole(readme, f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{after}")
+    page.publish(out, "ppo_optimum", text)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ class Method:
     words: tuple[str, ...]
     unit: float = 1.0
     """What the rewards are divided by before the stage sees them, and so beta, too."""
-    iterations: int | None = None
-    """None for as many as the task says."""
+    iterations: Mapping[int, int] = field(default_factory=dict)
+    """By the length of a task's replies; as many as the task says where it is not named."""
 
 
 COMMON = (
@@ -74,10 +75,10 @@ METHODS = (
             "online.labels=bradley_terry",
             "online.label_temperature=0.5",
             "training.batch_size=2048",
-            "training.learning_rate=0.002",
+            "online.minibatches=8",
         ),
         unit=0.5,
-        iterations=300,
+        iterations={1: 300, 3: 2000},
     ),
 )
 
@@ -146,7 +147,7 @@ def reached(task: Task, method: Method, seed: int, work: Path, *more: str) -> Re
         f"sampling.max_new_tokens={task.length}",
         f"{method.price}={task.beta / method.unit}",
         f"seed={seed}",
-        f"training.max_steps={method.iterations or task.iterations}",
+        f"training.max_steps={method.iterations.get(task.length, task.iterations)}",
         "resume=true",
     ]
     code = main([*words, *(word for word in COMMON if not retyped(word, method)), *method.words, *more])

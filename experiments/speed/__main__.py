@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import AlignError
-from align.files import write_json, write_whole
+from align.files import write_json
 from align.run import git_state, versions
+from experiments import page
 from experiments.speed import table
 from experiments.speed.draw import draw
 from experiments.speed.figures import PANELS, PPO_PANELS
@@ -73,9 +74,7 @@ def _publish(results: table.Results, out: Path) -> None:
     for name, panels in (("speed.png", PANELS), ("ppo.png", PPO_PANELS)):
         if not measured.isdisjoint(panels):
             draw(results, out / name, panels)
-    page = out / "README.md"
-    if page.exists():
-        write_whole(page, table.splice(page.read_text(encoding="utf-8"), block))
+    page.publish(out, "speed", block)
 
 
 def _circumstances() -> dict[str, Any]:

@@ -14,8 +14,6 @@ from experiments.speed.ppo_table import ppo_blocks
 from experiments.speed.say import counted, shortly
 from experiments.speed.words import TINY, TINY_AXES
 
-BEGIN, END = "<!-- made by python -m experiments.speed -->", "<!-- until here -->"
-
 Results = dict[str, Any]
 """``results.json``: key (``cpu float32``) -> ``work``, ``figures`` and ``parts`` (``with``, ``rounds``)."""
 
@@ -77,19 +75,6 @@ def render(results: Results) -> str:
     if not results:
         return "Not measured yet."
     return "\n\n".join(block for key, entry in results.items() for block in _blocks(key, entry))
-
-
-def splice(page: str, block: str) -> str:
-    """The page with the block between its marks.
-
-    Raises:
-        DataError: the page has no such marks.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise DataError(f"the README has no lines {BEGIN!r} and {END!r} for the tables to stand between")
-    return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
 
 
 def _blocks(key: str, entry: Mapping[str, Any]) -> list[str]:

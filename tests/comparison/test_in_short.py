@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -52,9 +53,9 @@ def test_nothing_shown_is_said_so(tmp_path: Path) -> None:
     )
 
 
-def _frontier(reward: str, b: float) -> Frontier:
-    """Points on d (2 - b d) at d = 1 to 4."""
-    points = tuple(Point("g", str(d), "p", d * d, d * (2 - b * d)) for d in range(1, 5))
+def _frontier(reward: str, b: float, distances: Sequence[float] = (1, 2, 3, 4)) -> Frontier:
+    """Points on d (2 - b d)."""
+    points = tuple(Point("g", str(d), "p", d * d, d * (2 - b * d)) for d in distances)
     return Frontier(reward, points, fitted("best_of_n", [p.kl for p in points], [p.gained for p in points]))
 
 
@@ -66,6 +67,7 @@ def test_a_turn_is_told_only_where_it_was_seen() -> None:
     assert peak[0] == pytest.approx(2.5)
     assert beyond.peak() is None
     assert "no turn within what was seen" in beyond.words()
+    assert _frontier("gold", 0.4, [2.6, 2.8, 3]).peak() is None, "no run lies before it"
     drawn = overoptimisation_figure([seen, beyond])
     assert drawn.title == "Proxy against gold"
     assert len(drawn.rows) == 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from experiments.annotate.table import MARKS, splice, table
+from experiments.annotate.table import table
 
 FINE: dict[str, Any] = {
     "kills": {
@@ -57,9 +57,3 @@ def test_each_figure_that_misses_says_so() -> None:
         found = copy.deepcopy(FINE)
         found[part][name] = value
         assert table({"circumstances": KNOWN, "sqlite": found}).count("(missed)") == 1, (part, name)
-
-
-def test_the_readme_keeps_what_stands_around_the_table() -> None:
-    once = splice(f"before\n{MARKS[0]}\nold\n{MARKS[1]}\nafter\n", "new")
-    assert once == f"before\n{MARKS[0]}\n\nnew\n\n{MARKS[1]}\nafter\n"
-    assert splice(once, "new") == once

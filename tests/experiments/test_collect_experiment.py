@@ -16,7 +16,8 @@ from experiments.collect.__main__ import HERE, main
 from experiments.collect.methods import CRITIC_ERROR, METHODS, TRAINED_ON, by_construction, echoes
 from experiments.collect.runs import MODELS, Size
 from experiments.collect.stand_in import REASON, critic, mended, spoilt
-from experiments.collect.table import MARKS, merged, splice, tables
+from experiments.collect.table import merged, tables
+from experiments.page import END, begin, spliced
 from reward_models.gold import Gold
 
 TINY = Size(
@@ -48,7 +49,7 @@ def write_outputs(folder: Path) -> Path:
 def test_the_command_runs_every_method_and_its_tables_show_them(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "README.md").write_text(f"before\n\n{MARKS[0]}\nwhat stood there\n{MARKS[1]}\n\nafter\n")
+    (out / "README.md").write_text(f"before\n\n{begin('collect')}\nwhat stood there\n{END}\n\nafter\n")
     data = write_outputs(tmp_path / "data")
     assert main([f"--out={out}", f"--data={data}", f"--work={tmp_path / 'work'}"], TINY) == 0
     found = json.loads((out / "results.json").read_text())
@@ -165,4 +166,4 @@ def test_a_critic_spoils_as_often_as_it_is_told() -> None:
 def test_the_page_shows_what_results_json_holds() -> None:
     found = json.loads((HERE / "results.json").read_text(encoding="utf-8"))
     readme = (HERE / "README.md").read_text(encoding="utf-8")
-    assert splice(readme, tables(found)) == readme
+    assert spliced(readme, "collect", tables(found)) == readme

@@ -14,7 +14,8 @@ from experiments.comparison.__main__ import HERE, main
 from experiments.comparison.coverage import TESTS, called, covered
 from experiments.comparison.intervals import SHOWN
 from experiments.comparison.made import sweep
-from experiments.comparison.table import LEAST, MARKS, MOST, merged, splice, tables
+from experiments.comparison.table import LEAST, MOST, merged, tables
+from experiments.page import END, spliced
 
 DRAWS = 200
 
@@ -43,7 +44,7 @@ def test_published_numbers_keep_their_bounds() -> None:
         assert one["draws"] >= 1000
         assert LEAST <= one["share"] <= MOST
     page = (HERE / "README.md").read_text(encoding="utf-8")
-    assert splice(page, tables(found)) == page
+    assert spliced(page, "comparison", tables(found)) == page
 
 
 def test_rows_that_were_not_measured_stay() -> None:
@@ -52,7 +53,7 @@ def test_rows_that_were_not_measured_stay() -> None:
     text = tables(found)
     assert "| reward models | Brier score | 0.500 (missed) | 10 |" in text
     assert "slope" in text
-    assert MARKS[0] not in text
+    assert END not in text
 
 
 def test_the_made_runs_are_as_asked(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from align.errors import ConfigError, DataError
+from align.errors import ConfigError
 from align.models.policy import load_policy, save_policy
 from align.models.settings import AdapterSettings, ModelSettings, ScratchSettings
+from experiments.page import spliced
 from experiments.speed import memory, table, work
 from experiments.speed.__main__ import HERE, main
 from experiments.speed.figures import FIGURES, PPO_SIDES, values
@@ -75,7 +76,7 @@ def benchmark(data: Path, out: Path, *more: str) -> dict[str, Any]:
     results = table.read(out / "results.json")
     assert table.render(results) in done.stdout
     assert (
-        table.splice((out / "README.md").read_text(), table.render(results))
+        spliced((out / "README.md").read_text(), "speed", table.render(results))
         == (out / "README.md").read_text()
     )
     assert list(out.glob("*.png"))
@@ -149,7 +150,7 @@ def test_the_whole_benchmark(transcripts: Path, tmp_path: Path) -> None:
 
 def test_the_page_shows_what_was_measured() -> None:
     page = (HERE / "README.md").read_text(encoding="utf-8")
-    assert table.splice(page, table.render(table.read(HERE / "results.json"))) == page
+    assert spliced(page, "speed", table.render(table.read(HERE / "results.json"))) == page
 
 
 def side(seconds: float, megabytes: float, **more: float) -> dict[str, float]:
@@ -357,8 +358,3 @@ def test_a_setting_that_is_new_does_not_bar_old_measurements() -> None:
     assert list(after["cpu float32"]["parts"]) == ["dpo", "reward"]
     with pytest.raises(ConfigError, match="episodes: 128 -> 64"):
         table.merged(after, "cpu float32", newer | {"episodes": 64}, FACTS, {"reward": [round_of(10, 40)]})
-
-
-def test_a_page_without_marks_is_refused() -> None:
-    with pytest.raises(DataError, match="has no lines"):
-        table.splice("# A page\n", "| table |")
