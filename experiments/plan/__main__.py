@@ -1,4 +1,4 @@
-"""``python -m experiments.plan``: plans and runs each case; writes the table, results.json and plan.png."""
+"""``python -m experiments.plan``: plans and runs each case; writes results, figure and the README's table."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from align.files import write_json
+from align.files import write_json, write_whole
 from align.run import versions
 from experiments.plan.cases import CASES, Case, write_pairs
-from experiments.plan.shown import draw, table
+from experiments.plan.shown import draw, splice, table
 
 HERE = Path(__file__).resolve().parent
 STEPS = 2
@@ -28,7 +28,7 @@ it keeps freed memory for later, as much as it happens to."""
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures what is not in results.json yet."""
     parser = argparse.ArgumentParser(prog="python -m experiments.plan", description=__doc__)
-    parser.add_argument("--out", default=str(HERE), help="folder of results.json and plan.png")
+    parser.add_argument("--out", default=str(HERE), help="folder of results.json, plan.png and README.md")
     parser.add_argument("--only", nargs="*", help="words that a case's name must hold")
     options = parser.parse_args(argv)
     out = Path(options.out)
@@ -40,8 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(case.name, flush=True)
         found[case.name] = measured(case)
         write_json(kept, {"cases": found, "versions": versions(), "steps": STEPS})
+    found = {case.name: found[case.name] for case in CASES if case.name in found}
     draw(found, out / "plan.png")
-    print(table(found))
+    text = table(found)
+    print(text)
+    readme = out / "README.md"
+    if readme.exists():
+        write_whole(readme, splice(readme.read_text("utf-8"), text))
     return 0
 
 
