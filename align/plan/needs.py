@@ -118,11 +118,10 @@ def _gradients(trained: int, part: int, bucket: int, ranks: int, stage: int) -> 
     if stage == 0:
         return trained
     if stage == 1:
-        return trained + max(part, bucket)
+        return trained + part + bucket
     if stage == 2:
-        # a bucket and its copy are there while the rank's part of the others is
-        return 2 * bucket + part - part * bucket // trained
-    return part + bucket + -(-bucket // ranks)
+        return part + 2 * bucket  # and its copy
+    return part + 2 * bucket + -(-bucket // ranks)  # and what comes back of it
 
 
 def gathered(needs: Needs, bucket: int) -> int:

@@ -45,12 +45,12 @@ def test_what_is_parted_falls_as_one_by_the_ranks(ranks: int) -> None:
         assert held(NEEDS, choice, ranks, recomputed=False).optimiser == 3 * T // ranks, choice
     buckets = 4 * NEEDS.bucket
     two = held(NEEDS, "zero2", ranks, recomputed=False)
-    # the last bucket and its copy, beside the rank's part of all others
-    assert two.gradients == (T - buckets) // ranks + 2 * buckets
+    # a bucket and its copy, beside the rank's part
+    assert two.gradients == T // ranks + 2 * buckets
     assert two.weights == T
     three = held(NEEDS, "zero3", ranks, recomputed=False)
     assert three.weights == T // ranks + 4 * REUSED
-    assert three.gradients == T // ranks + buckets + buckets // ranks
+    assert three.gradients == T // ranks + 2 * buckets + buckets // ranks
 
 
 def test_what_is_gathered_is_bounded() -> None:
