@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ FOUR_BITS = 4.127 / 32
 
 @dataclass(frozen=True)
 class Shape:
-    """One pass of training: of ``items`` pairs, examples or prompts; lengths in tokens."""
+    """One rank's pass of training: of ``items`` pairs, examples or prompts; lengths in tokens."""
 
     items: int
     passes: int
@@ -57,7 +58,7 @@ class Shape:
     replies: int
     reply: int
     written: int
-    """Replies that are sampled at once; 0 where none are."""
+    """Replies that a rank samples at once; 0 where none are."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ class Cast:
         return self.models if self.values is not None else [self.policy]
 
 
-def shape_of(name: str, stage: Any, plan: PlanSettings) -> Shape:
-    """What a pass of a stage reads.
+def shape_of(name: str, stage: Any, plan: PlanSettings, ranks: int = 1) -> Shape:
+    """What a pass of a stage reads, where so many ranks share the batch.
 
     Raises:
         ConfigError: it is no stage that trains.
@@ -96,26 +97,34 @@ def shape_of(name: str, stage: Any, plan: PlanSettings) -> Shape:
     batch = training.batch_size
     if name in REPLIES:
         prompt = min(length - 1, max(1, round(plan.prompt_share * length)))
-        size = training.micro_batch_size or batch
-        return Shape(size, batch // size, prompt, REPLIES[name], length - prompt, 0)
+        return Shape(
+            *_cut(batch, training.micro_batch_size, ranks), prompt, REPLIES[name], length - prompt, 0
+        )
     recipe = getattr(stage, "recipe", None)
     replies = stage.online.replies if recipe is None else recipe.rollout.replies
-    written = min(stage.sampling.batch_size, batch * replies)
+    written = min(stage.sampling.batch_size, math.ceil(batch * replies / ranks))
     if recipe is not None:
         batch //= recipe.objective.minibatches
-    size, reply = training.micro_batch_size or batch, stage.sampling.max_new_tokens
+    size, passes = _cut(batch, training.micro_batch_size, ranks)
+    reply = stage.sampling.max_new_tokens
     # online_dpo makes one pair of a prompt's replies
-    return Shape(size, batch // size, length - reply, replies if recipe is not None else 2, reply, written)
+    return Shape(size, passes, length - reply, replies if recipe is not None else 2, reply, written)
 
 
-def needs_of(name: str, stage: Any, plan: PlanSettings, device: str) -> Needs:
-    """What the stage would need on one rank that holds everything.
+def _cut(batch: int, micro_batch_size: int | None, ranks: int) -> tuple[int, int]:
+    """Items of a pass, and passes of a rank, as ``align.training.update.cut`` makes them."""
+    size = micro_batch_size or math.ceil(batch / ranks)
+    return size, math.ceil(math.ceil(batch / size) / ranks)
+
+
+def needs_of(name: str, stage: Any, plan: PlanSettings, device: str, ranks: int = 1) -> Needs:
+    """What the stage would need on a rank that holds everything, and does its share of the batch.
 
     Raises:
         ConfigError: it is no stage that trains.
         ModelError: there is no model at a path.
     """
-    shape, libraries = shape_of(name, stage, plan), alone() if device == "cpu" else 0
+    shape, libraries = shape_of(name, stage, plan, ranks), alone() if device == "cpu" else 0
     scores = name == "reward"
     groups = groups_of(shape.items, shape.prompt, shape.replies, shape.reply)
     with without_bytes() as live:

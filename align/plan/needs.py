@@ -8,6 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from align.distributed.engine import BUCKET
+
+REUSED = 1_000_000_000
+"""Numbers that DeepSpeed keeps gathered at stage 3 where they are read again soon: its
+``stage3_max_live_parameters``, which ``deepspeed.*`` leaves as it is."""
 CHOICES = ("none", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")
 """``deepspeed=``"""
 
@@ -67,27 +72,28 @@ def held(needs: Needs, choice: str, ranks: int, *, recomputed: bool) -> Held:
     """What one of N ranks holds under ``deepspeed=choice``.
 
     ZeRO (Rajbhandari et al. 2020) parts moments and a copy of the weights that they change from stage 1 on,
-    gradients from stage 2 on, weights at stage 3, where one layer and what is sent ahead are whole.
+    gradients from stage 2 on, weights at stage 3. During a pass, what is gathered there (see ``gathered``)
+    counts among the weights.
     """
     stage = 0 if choice == "none" else int(choice[4])
     offload = choice.endswith("offload")
     trained, bucket = needs.trained, min(4 * needs.bucket, needs.trained) if stage else 0
     whole = trained + needs.frozen
     part = -(-trained // ranks)
-    weights = whole if stage < 3 else -(-whole // ranks) + min(whole, needs.largest_layer + bucket)
+    weights = whole if stage < 3 else -(-whole // ranks) + gathered(needs, bucket)
     # DeepSpeed's optimiser changes a copy of its part of the weights
     optimiser = 2 * trained if stage == 0 else 2 * part + part
-    gradients = trained if stage < 2 else part + bucket
+    gradients = _gradients(trained, part, bucket, ranks, stage)
     host = 0
     if offload:
         host, optimiser = optimiser, 0
         if stage == 3:
             host, weights = host + -(-whole // ranks), weights - -(-whole // ranks)
-    if stage == 1:
-        gradients += part
     activations = max(0, needs.passing[recomputed] - trained)
+    # without ZeRO ranks add their gradients up in copies, when the activations are gone
+    sent = min(trained, 4 * BUCKET + needs.largest_layer) if stage == 0 and ranks > 1 else 0
     stays = needs.reward + needs.libraries + (needs.reference if needs.reference_stays else 0)
-    training = weights + optimiser + gradients + activations + stays
+    training = weights + optimiser + gradients + max(activations, sent) + stays
     # at the first step of sampling that follows an update, its gradients are still there
     sampling = (
         weights + optimiser + gradients + stays + needs.kv_cache + needs.sampling if needs.kv_cache else 0
@@ -105,6 +111,23 @@ def held(needs: Needs, choice: str, ranks: int, *, recomputed: bool) -> Held:
         max(training, sampling, before),
         host,
     )
+
+
+def _gradients(trained: int, part: int, bucket: int, ranks: int, stage: int) -> int:
+    """Bytes of gradients at their most, with the copies in which DeepSpeed sends them."""
+    if stage == 0:
+        return trained
+    if stage == 1:
+        return trained + part + bucket
+    if stage == 2:
+        return part + 2 * bucket  # and its copy
+    return part + 2 * bucket + -(-bucket // ranks)  # and what comes back of it
+
+
+def gathered(needs: Needs, bucket: int) -> int:
+    """Bytes of weights that are whole for a while at stage 3: a layer and what is fetched ahead, and what
+    DeepSpeed does not let go of between forward and back."""
+    return min(needs.trained + needs.frozen, max(needs.largest_layer + bucket, 4 * REUSED))
 
 
 def most_that_fits(needs: Needs, one: Held, size: int, memory: float) -> int:

@@ -18,6 +18,15 @@ from align.plan.needs import CHOICES, Held, Needs, held, most_that_fits
 UNITS = {"GB": 1e9, "MB": 1e6}
 HEADS = ("deepspeed", "ckpt", "weights", "grads", "adam", "activ.", "other", "total", "host", "fits")
 
+LEGEND = (
+    "ckpt: training.gradient_checkpointing",
+    "adam: its moments, and under ZeRO the copy of the weights that it changes",
+    "other: reference, reward models, keys and values, the process without a model",
+    "total: the most at once; host: the processor's memory for what is offloaded",
+    "fits: the largest training.micro_batch_size; bold: the run as it is typed",
+)
+"""What the columns say."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -80,24 +89,23 @@ def lines_of(plan: Plan) -> list[str]:
     """What the table is about, and what it assumes."""
     shape, needs, unit = plan.shape, plan.needs, _unit(plan)
     what = f"{shape.items} x (prompt {shape.prompt} + {shape.replies} x reply {shape.reply} tokens)"
+    each = f"each of {plan.ranks} ranks needs" if plan.ranks > 1 else "one rank needs"
+    where = "its device has" if torch.cuda.is_available() else "its share of this machine is"
     lines = [
-        f"{plan.name}: {unit} that each of {plan.ranks} rank{'s' * (plan.ranks > 1)} needs; "
-        f"{_shown(plan.memory, unit)} are there",
-        f"a pass: {what}; passes a step: {shape.passes}",
+        f"{plan.name}: {unit} that {each}; {where} {_shown(plan.memory, unit)}",
+        f"a rank's pass: {what}; passes a step: {shape.passes}",
     ]
     if needs.reference:
         when = "all the while" if needs.reference_stays else "before the training, then freed"
-        lines.append(f"reference: {_shown(needs.reference, unit)}, {when}")
+        lines.append(f"reference: {_said(needs.reference, unit)}, {when}")
     for name, size in (("critic", needs.critic), ("reward models", needs.reward)):
         if size:
-            lines.append(f"{name}: {_shown(size, unit)}")
+            lines.append(f"{name}: {_said(size, unit)}")
     if needs.kv_cache:
-        lines.append(f"keys and values of {shape.written} replies: {_shown(needs.kv_cache, unit)}")
+        lines.append(f"keys and values of {shape.written} replies: {_said(needs.kv_cache, unit)}")
     if needs.libraries:
-        lines.append(f"the process without a model: {_shown(needs.libraries, unit)}")
-    lines.append("ckpt: training.gradient_checkpointing; fits: the largest micro_batch_size")
-    lines.append("bold: the run as it is typed")
-    return lines
+        lines.append(f"the process without a model: {_said(needs.libraries, unit)}")
+    return [*lines, *LEGEND]
 
 
 def as_json(plan: Plan) -> Mapping[str, Any]:
@@ -129,6 +137,12 @@ def _unit(plan: Plan) -> str:
 def _shown(size: float, unit: str) -> str:
     value = size / UNITS[unit]
     return f"{value:.2f}" if unit == "GB" and value < 99.5 else f"{value:.0f}"
+
+
+def _said(size: float, unit: str) -> str:
+    least = 0.01 if unit == "GB" else 1
+    shown = f"less than {least}" if size < least * UNITS[unit] else _shown(size, unit)
+    return f"{shown} {unit}"
 
 
 def tables(plans: Sequence[Plan]) -> list[Any]:

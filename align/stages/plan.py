@@ -48,8 +48,8 @@ class Plan:
             plans.append(
                 Planned(
                     step.stage_name,
-                    shape_of(step.stage_name, stage, self.plan),
-                    needs_of(step.stage_name, stage, self.plan, device().type),
+                    shape_of(step.stage_name, stage, self.plan, ranks),
+                    needs_of(step.stage_name, stage, self.plan, device().type, ranks),
                     ranks,
                     memory,
                     (_choice_of(stage), stage.training.gradient_checkpointing),

@@ -73,6 +73,10 @@ CASES = (
     Case("ppo", "medium"),
     Case("ppo", "medium", ("critic.kind=separate",)),
     Case("grpo", "medium", ("rollout.replies=4",)),
+    *(
+        Case("dpo", "medium", ("launch.nproc=2", f"deepspeed={choice}"))
+        for choice in ("none", "zero1", "zero2", "zero3")
+    ),
 )
 
 

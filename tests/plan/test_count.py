@@ -154,6 +154,21 @@ def test_lengths_follow_the_settings() -> None:
     assert shape.written == 16
 
 
+def test_ranks_share_a_batch_as_the_training_does() -> None:
+    """``training.batch_size`` is of all ranks together."""
+    name, stage = stage_of("stage=dpo", "training.batch_size=9", "training.micro_batch_size=null")
+    assert [(one.items, one.passes) for one in (shape_of(name, stage, PLAN, n) for n in (1, 2, 4))] == [
+        (9, 1),
+        (5, 1),
+        (3, 1),
+    ]
+    name, stage = stage_of("stage=dpo", "training.batch_size=12", "training.micro_batch_size=2")
+    assert [shape_of(name, stage, PLAN, ranks).passes for ranks in (1, 2, 4)] == [6, 3, 2]
+    grpo = ("stage=grpo", "reward=gold", "sampling.max_new_tokens=32", "rollout.replies=4")
+    name, stage = stage_of(*grpo, "objective.minibatches=2")
+    assert shape_of(name, stage, PLAN, 4).written == 4
+
+
 def test_what_trains_nothing_is_refused() -> None:
     run = run_from(["stage=runs", "run.dir=unused"], [])
     with pytest.raises(ConfigError, match="of=runs: stage=plan is for stages that train"):

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from align.plan.needs import CHOICES, Needs, held, most_that_fits
+from align.distributed.engine import BUCKET
+from align.plan.needs import CHOICES, REUSED, Needs, held, most_that_fits
 
-T = 4_000_000_000
-"""Bytes of a model of 10^9 numbers that is trained whole: larger than any bucket."""
+T = 40_000_000_000
+"""Bytes of a model of 10^10 numbers that is trained whole: larger than buckets and what stays gathered."""
 NEEDS = Needs(
     trained=T,
     frozen=0,
@@ -33,7 +34,8 @@ def test_alone_and_whole() -> None:
     assert (one.weights, one.gradients, one.optimiser, one.activations) == (T, T, 2 * T, 800)
     assert one.total == 4 * T + 800
     assert held(NEEDS, "none", 1, recomputed=True).total == 4 * T + 100
-    assert held(NEEDS, "none", 8, recomputed=False) == one, "without ZeRO nothing is shared"
+    eight = held(NEEDS, "none", 8, recomputed=False)
+    assert replace(eight, total=one.total) == one, "without ZeRO nothing is shared"
 
 
 @pytest.mark.parametrize("ranks", [2, 4, 8])
@@ -42,10 +44,29 @@ def test_what_is_parted_falls_as_one_by_the_ranks(ranks: int) -> None:
     for choice in ("zero1", "zero2", "zero3"):
         assert held(NEEDS, choice, ranks, recomputed=False).optimiser == 3 * T // ranks, choice
     buckets = 4 * NEEDS.bucket
-    assert held(NEEDS, "zero2", ranks, recomputed=False).gradients == T // ranks + buckets
-    assert held(NEEDS, "zero2", ranks, recomputed=False).weights == T
-    whole_for_a_while = NEEDS.largest_layer + buckets
-    assert held(NEEDS, "zero3", ranks, recomputed=False).weights == T // ranks + whole_for_a_while
+    two = held(NEEDS, "zero2", ranks, recomputed=False)
+    # a bucket and its copy, beside the rank's part
+    assert two.gradients == T // ranks + 2 * buckets
+    assert two.weights == T
+    three = held(NEEDS, "zero3", ranks, recomputed=False)
+    assert three.weights == T // ranks + 4 * REUSED
+    assert three.gradients == T // ranks + 2 * buckets + buckets // ranks
+
+
+def test_what_is_gathered_is_bounded() -> None:
+    """By the model, and by what DeepSpeed keeps for its next use."""
+    small = replace(NEEDS, trained=T // 100, passing={False: T // 100, True: T // 100})
+    assert held(small, "zero3", 4, recomputed=False).weights == T // 400 + T // 100
+    wide = replace(NEEDS, largest_layer=T // 2)
+    assert held(wide, "zero3", 4, recomputed=False).weights == T // 4 + T // 2 + 4 * NEEDS.bucket
+
+
+def test_without_zero_ranks_add_up_in_copies() -> None:
+    """Which are there when the activations are gone: the larger of both counts."""
+    copies = 4 * BUCKET + NEEDS.largest_layer
+    assert held(NEEDS, "none", 2, recomputed=False).total == 4 * T + copies
+    large = replace(NEEDS, passing={False: T + 2 * copies, True: T})
+    assert held(large, "none", 2, recomputed=False).total == 4 * T + 2 * copies
 
 
 def test_offload_moves_what_is_parted_to_the_host() -> None:
@@ -53,7 +74,7 @@ def test_offload_moves_what_is_parted_to_the_host() -> None:
     assert (two.optimiser, two.host) == (0, 3 * T // 4)
     three = held(NEEDS, "zero3_offload", 4, recomputed=False)
     assert three.host == 3 * T // 4 + T // 4
-    assert three.weights == NEEDS.largest_layer + 4 * NEEDS.bucket
+    assert three.weights == 4 * REUSED
 
 
 def test_a_rank_never_needs_more_by_more_ranks_nor_less_by_a_lower_stage() -> None:
