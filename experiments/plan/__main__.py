@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from align.files import write_json, write_whole
+from align.files import write_json
 from align.run import versions
+from experiments import page
 from experiments.plan.cases import CASES, Case, write_pairs
-from experiments.plan.shown import draw, splice, table
+from experiments.plan.shown import draw, table
 
 HERE = Path(__file__).resolve().parent
 STEPS = 2
@@ -48,9 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     draw(found, out / "plan.png")
     text = table(found)
     print(text)
-    readme = out / "README.md"
-    if readme.exists():
-        write_whole(readme, splice(readme.read_text("utf-8"), text))
+    page.publish(out, "plan", text)
     return 0
 
 

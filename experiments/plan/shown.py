@@ -8,7 +8,6 @@ from pathlib import Path
 import matplotlib as mpl
 
 Found = Mapping[str, Mapping[str, float]]
-MARKS = ("<!-- made by python -m experiments.plan -->", "<!-- until here -->")
 PARTS = ("weights", "gradients", "optimiser", "activations", "others", "kv_cache")
 
 
@@ -22,13 +21,6 @@ def table(found: Found) -> str:
         planned, peak = one["total"], one["measured"]
         lines.append(f"| {name} | {planned:.0f} | {peak:.0f} | {planned / peak:.2f} |")
     return "\n".join(lines)
-
-
-def splice(page: str, block: str) -> str:
-    """The page with the block between its marks."""
-    before, begin, rest = page.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    return f"{before}{begin}\n\n{block}\n\n{end}{after}"
 
 
 def draw(found: Found, path: Path) -> None:

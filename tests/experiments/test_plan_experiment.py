@@ -6,9 +6,10 @@ import json
 
 import pytest
 
+from experiments.page import spliced
 from experiments.plan.__main__ import HERE, measured
 from experiments.plan.cases import CASES, Case
-from experiments.plan.shown import MARKS, splice, table
+from experiments.plan.shown import table
 
 BOUND = 0.15
 """What is promised of a plan: its total is within so much of the measured peak."""
@@ -28,7 +29,6 @@ def test_the_page_shows_what_was_measured_and_all_keeps_the_bound() -> None:
     assert set(found) <= {case.name for case in CASES}
     page = (HERE / "README.md").read_text("utf-8")
     in_order = {case.name: found[case.name] for case in CASES if case.name in found}
-    assert splice(page, table(in_order)) == page
-    assert all(mark in page for mark in MARKS)
+    assert spliced(page, "plan", table(in_order)) == page
     for name, one in found.items():
         assert one["total"] == pytest.approx(one["measured"], rel=BOUND), name
