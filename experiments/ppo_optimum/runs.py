@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,12 @@ class Method:
     words: tuple[str, ...]
     unit: float = 1.0
     """What the rewards are divided by before the stage sees them, and so beta, too."""
-    iterations: Mapping[int, int] = field(default_factory=dict)
-    """By the length of a task's replies; as many as the task says where it is not named."""
+    by_length: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Further options, by the length of a task's replies."""
+
+    def words_for(self, task: Task) -> tuple[str, ...]:
+        """All options of its own on a task."""
+        return (*self.words, *self.by_length.get(task.length, ()))
 
 
 COMMON = (
@@ -75,10 +79,12 @@ METHODS = (
             "online.labels=bradley_terry",
             "online.label_temperature=0.5",
             "training.batch_size=2048",
-            "online.minibatches=8",
         ),
         unit=0.5,
-        iterations={1: 300, 3: 2000},
+        by_length={
+            1: ("training.max_steps=300", "training.learning_rate=0.002"),
+            3: ("training.max_steps=2000", "online.minibatches=8"),
+        },
     ),
 )
 
@@ -109,16 +115,16 @@ class Reached:
         return {
             "task": dataclasses.asdict(self.task),
             "stage": self.method.name,
-            "options": list(self.method.words),
+            "options": list(self.method.words_for(self.task)),
             "seed": self.seed,
             "distance": dataclasses.asdict(self.distance),
             "within": self.within,
         }
 
 
-def retyped(word: str, method: Method) -> bool:
-    """Whether a method has a value of its own for an option."""
-    return any(own.startswith(f"{word.partition('=')[0]}=") for own in method.words)
+def retyped(word: str, own: Sequence[str]) -> bool:
+    """Whether an option stands among others with another value."""
+    return any(other.startswith(f"{word.partition('=')[0]}=") for other in own)
 
 
 def prepare(task: Task, work: Path) -> Path:
@@ -147,10 +153,11 @@ def reached(task: Task, method: Method, seed: int, work: Path, *more: str) -> Re
         f"sampling.max_new_tokens={task.length}",
         f"{method.price}={task.beta / method.unit}",
         f"seed={seed}",
-        f"training.max_steps={method.iterations.get(task.length, task.iterations)}",
         "resume=true",
     ]
-    code = main([*words, *(word for word in COMMON if not retyped(word, method)), *method.words, *more])
+    given = (*COMMON, f"training.max_steps={task.iterations}")
+    own = method.words_for(task)
+    code = main([*words, *(word for word in given if not retyped(word, own)), *own, *more])
     if code:
         raise AlignError(f"stage={method.name} on the task of {task.name} ended with exit code {code}")
     return Reached(task, method, seed, outcomes(task, start), outcomes(task, run / "model"))
