@@ -24,9 +24,7 @@ def spliced(page: str, name: str, block: str) -> str:
     before, begins, rest = page.partition(begin(name))
     _, ends, after = rest.partition(END)
     if not begins or not ends:
-        raise DataError(
-            f"the README has no lines {begin(name)!r} and {END!r} for the tables to stand between"
-        )
+        raise DataError(f"the README has no lines {begin(name)!r} and {END!r} for the tables")
     return f"{before}{begins}\n\n{block}\n\n{ends}{after}"
 
 
