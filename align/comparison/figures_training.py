@@ -124,4 +124,8 @@ def _colours(curves: Mapping[str, Sequence[Band]]) -> dict[str, str]:
 def _named(ax: Any, name: str, curves: Mapping[str, Sequence[Band]], colours: Mapping[str, str]) -> None:
     """The legend, once a figure, where there are few enough groups to tell apart."""
     if name == next(iter(curves)) and 1 < len(colours) <= MOST_NAMED:
-        ax.legend(frameon=False, fontsize=7)
+        handles, labels = ax.get_legend_handles_labels()
+        columns = min(3, len(labels))
+        ax.figure.legend(
+            handles, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize=7
+        )

@@ -19,7 +19,7 @@ def text_of(found: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], known: 
     whole = [one for one in jobs if one["state"] == "completed"]
     ran = (
         f"{known['date']}, {known['cores']} cores, torch {known['versions']['torch']}: {len(whole)} of "
-        f"{len(jobs)} runs completed, {sum(one['seconds'] for one in whole) / 60:.0f} minutes of runs."
+        f"{len(jobs)} runs completed."
     )
     said = "\n".join(f"- {line}" for line in found["in_short"])
     return "\n\n".join([ran, said, _settings(found), _pairs(found)])
