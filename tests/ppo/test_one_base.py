@@ -300,7 +300,7 @@ import sys
 from pathlib import Path
 from align.models.one_base import new_scalar, saved_scalar
 from align.models.policy import load_policy
-from align.settings import AdapterSettings, ModelSettings
+from align.models.settings import AdapterSettings, ModelSettings
 
 def peak():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) * 1024
