@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -81,8 +83,9 @@ def submit(run: Run) -> Submitted:
     """
     run.check()
     try:
-        import submitit
-        from submitit.core.utils import FailedJobError
+        with _logging_kept():
+            import submitit
+            from submitit.core.utils import FailedJobError
     except ModuleNotFoundError as error:
         raise ConfigError("launch.submit needs submitit: pip install 'align[slurm]'") from error
     settings, cluster = run.launch, run.launch.cluster
@@ -97,6 +100,19 @@ def submit(run: Run) -> Submitted:
         return Submitted(executor.submit(work), run.directory)
     except (FailedJobError, FileNotFoundError, RuntimeError) as error:
         raise ConfigError(f"launch.submit={settings.submit}: the job was not taken: {error}") from error
+
+
+@contextmanager
+def _logging_kept() -> Iterator[None]:
+    """submitit configures logging when it is imported, which closes every handler that is there already."""
+    name = "SUBMITIT_LOG_LEVEL"
+    typed = os.environ.get(name)
+    os.environ.setdefault(name, "NOCONFIG")
+    try:
+        yield
+    finally:  # jobs say in their own logs what they do
+        if typed is None:
+            del os.environ[name]
 
 
 def _parameters(settings: LaunchSettings, name: str) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -174,3 +176,25 @@ def test_the_words_of_hydras_plugin_are_understood(words: list[str], ours: list[
 def test_other_launchers_of_hydra_are_answered_with_ours() -> None:
     with pytest.raises(ConfigError, match=r"launch\.submit=slurm"):
         in_our_words(["hydra/launcher=joblib"])
+
+
+CLOSED = """
+import logging, os
+from align.distributed.submit import _logging_kept
+
+closed = []
+class Handler(logging.Handler):
+    def close(self):
+        closed.append(self)
+
+handler = Handler()
+with _logging_kept():
+    import submitit
+assert not closed
+assert "SUBMITIT_LOG_LEVEL" not in os.environ
+"""
+
+
+def test_what_logs_already_goes_on(tmp_path: Path) -> None:
+    """Some handlers close the stream that they write to."""
+    subprocess.run([sys.executable, "-c", CLOSED], check=True, cwd=ROOT, env={**os.environ})
