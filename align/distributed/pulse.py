@@ -105,7 +105,7 @@ class Pulse(threading.Thread):
         self._stacks = stack_file(folder, rank).open("w", encoding="utf-8")
         self._quiet_since = time.monotonic()
         self._stack: tuple[tuple[int, int], ...] = ()
-        self._base: tuple[float, float] | None = None
+        self._base = (self._quiet_since, _used())
 
     def __enter__(self) -> Pulse:
         faulthandler.register(signal.SIGUSR1, file=self._stacks, all_threads=True)
@@ -127,15 +127,11 @@ class Pulse(threading.Thread):
         now = time.monotonic()
         frames = sys._current_frames()
         stack = _signature(frames.get(threading.main_thread().ident or 0))
-        if stack != self._stack:
-            self._stack, self._base, self._quiet_since = stack, None, now
-        else:  # counted only where the stack stands still: it costs a millisecond
-            used = _used()
-            since, before = self._base or (now, used)
-            if at_work(used - before, now - since):
-                self._base, self._quiet_since = (now, used), now
-            else:
-                self._base = (since, before)
+        # counted where the stack has moved, too: a long call that lets no thread run may come before the next
+        used = _used()
+        since, before = self._base
+        if stack != self._stack or at_work(used - before, now - since):
+            self._stack, self._base, self._quiet_since = stack, (now, used), now
         beat = Beat(
             pid=os.getpid(),
             thread=threading.main_thread().ident or 0,

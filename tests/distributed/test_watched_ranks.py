@@ -168,6 +168,8 @@ def test_a_main_thread_for_which_somebody_computes_is_not_quiet(tmp_path: Path) 
     with Recorded(tmp_path, moves_again) as alive:
 
         def compute() -> None:
+            while not before[0]:
+                time.sleep(0.01)
             while not alive.seen.is_set():
                 hashlib.pbkdf2_hmac("sha256", b"a", b"b", 100_000)
 
@@ -177,6 +179,19 @@ def test_a_main_thread_for_which_somebody_computes_is_not_quiet(tmp_path: Path) 
         alive.seen.set()
         worker.join()
     assert seen
+
+
+def test_a_call_between_two_signs_that_lets_no_thread_run_is_work(tmp_path: Path) -> None:
+    """Both find the main thread in the same place."""
+    alive = Pulse(tmp_path, rank=0)
+    for _ in range(2):
+        alive._beat()
+        until = time.process_time() + 0.4
+        while time.process_time() < until:
+            sum(range(100_000))
+    found = read_beat(tmp_path, 0)
+    assert found is not None
+    assert found.quiet == 0
 
 
 def test_a_thread_that_wakes_up_now_and_then_is_not_at_work() -> None:
