@@ -180,11 +180,6 @@ def school(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def last(directory: Path) -> dict[str, float]:
-    """Marks of the last line that are set."""
-    return {name: value for name, value in lines(directory)[-1].items() if value}
-
-
 def worth(folder: Path, before: Path) -> float:
     """Mean reward less what the KL costs, enumerated: what the stage optimises."""
     now, then = outcomes(ONE_TOKEN, folder), outcomes(ONE_TOKEN, before)
@@ -210,8 +205,9 @@ def test_what_a_server_teaches_is_what_is_learnt_here(school: Path, tmp_path: Pa
         for name in ("here", "follows", "stays")
     }
     assert min(gained.values()) > 0.5, gained
-    alarms = {name: "alarms/server_far" in last(tmp_path / name) for name in gained}
-    assert alarms == {"here": False, "follows": False, "stays": True}
+    # an episode is told on the line that it begins on
+    alarms = {name: sum("alarms/server_far" in line for line in lines(tmp_path / name)) for name in gained}
+    assert alarms == {"here": 0, "follows": 0, "stays": 1}
 
 
 def test_a_server_draws_from_the_policys_distribution(school: Path) -> None:

@@ -113,14 +113,14 @@ def test_ppo_raises_the_reward_of_real_prompts(tmp_path: Path, shared_data: Path
         "dataset.too_long=truncate_left",
         "model.max_length=96",
         "training.batch_size=16",
-        "training.max_steps=30",
         "training.learning_rate=0.003",
     )
     shape = ("model.scratch.hidden_size=64", "model.scratch.layers=2", "model.scratch.heads=2")
     sft, reward = tmp_path / "sft", tmp_path / "reward"
-    command("sft", sft, *real, *shape, "model.scratch.vocab_size=1024")
-    command("reward", reward, *real, f"model.path={sft}")
-    of = (f"model.path={sft}", f"reward.path={reward}", "sampling.max_new_tokens=24")
+    few = "training.max_steps=30"
+    command("sft", sft, *real, *shape, few, "model.scratch.vocab_size=1024")
+    command("reward", reward, *real, few, f"model.path={sft}")
+    of = (f"model.path={sft}", f"reward.path={reward}", "sampling.max_new_tokens=24", "training.max_steps=80")
     found = command("ppo", tmp_path / "ppo", *real, *of, "evaluation.prompts=100")
     gained, at_least = found["ppo/score_gained"]
     assert gained > 0
