@@ -105,7 +105,8 @@ class Pulse(threading.Thread):
         self._stacks = stack_file(folder, rank).open("w", encoding="utf-8")
         self._quiet_since = time.monotonic()
         self._stack: tuple[tuple[int, int], ...] = ()
-        self._base = (self._quiet_since, _used())
+        self._used = _used_here()
+        self._used_by_children: float | None = None
 
     def __enter__(self) -> Pulse:
         faulthandler.register(signal.SIGUSR1, file=self._stacks, all_threads=True)
@@ -128,10 +129,10 @@ class Pulse(threading.Thread):
         frames = sys._current_frames()
         stack = _signature(frames.get(threading.main_thread().ident or 0))
         # counted where the stack has moved, too: a long call that lets no thread run may come before the next
-        used = _used()
-        since, before = self._base
-        if stack != self._stack or at_work(used - before, now - since):
-            self._stack, self._base, self._quiet_since = stack, (now, used), now
+        used = _used_here()
+        if stack != self._stack or at_work(used - self._used + self._children(), now - self._quiet_since):
+            self._stack, self._quiet_since = stack, now
+            self._used, self._used_by_children = used, None
         beat = Beat(
             pid=os.getpid(),
             thread=threading.main_thread().ident or 0,
@@ -147,6 +148,16 @@ class Pulse(threading.Thread):
             os.replace(aside, self._file)
         except FileNotFoundError:
             self._over.set()  # the folder went with whoever watched it
+
+    def _children(self) -> float:
+        """Seconds that the started processes have used since this was first asked in this place of the code.
+
+        Not asked while the code moves on: the answer takes a look at every process of the machine.
+        """
+        used = _used_by_children()
+        if self._used_by_children is None:
+            self._used_by_children = used
+        return used - self._used_by_children
 
 
 def read_beat(folder: Path, rank: int) -> Beat | None:
@@ -166,17 +177,24 @@ def _signature(frame: FrameType | None) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def _used() -> float:
-    """Seconds of processor time that this process and those it started have used for their work."""
+def _used_here() -> float:
+    """Seconds of processor time that this process has used for its work."""
     import psutil
 
-    mine = psutil.Process()
     idle = {thread.native_id for thread in _helpers()}
     used = 0.0
-    for one in mine.threads():
+    for one in psutil.Process().threads():
         if one.id not in idle:
             used += one.user_time + one.system_time
-    for child in mine.children(recursive=True):
+    return used
+
+
+def _used_by_children() -> float:
+    """Seconds of processor time that the processes that this one started have used, and theirs."""
+    import psutil
+
+    used = 0.0
+    for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             times = child.cpu_times()
             used += times.user + times.system
