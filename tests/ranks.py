@@ -49,14 +49,11 @@ class Command:
     chunk: int = CHUNK
 
 
-def on_ranks(commands: Sequence[Command], folder: Path, ranks: int = RANKS) -> None:
-    """Runs commands one after the other on the ranks of one start; each must end as it should, on each."""
-    folder.mkdir(parents=True, exist_ok=True)
-    place = folder / "commands.json"
-    place.write_text(json.dumps([asdict(one) for one in commands]))
+def start(worker: Path, place: Path, ranks: int = RANKS) -> subprocess.CompletedProcess[str]:
+    """Runs a file of Python on ranks, a thread each, with ``place`` as its word; it must end well on all."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     found = subprocess.run(
-        [*launcher, str(WORKER), str(place)],
+        [*launcher, str(worker), str(place)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -64,6 +61,15 @@ def on_ranks(commands: Sequence[Command], folder: Path, ranks: int = RANKS) -> N
         check=False,
     )
     assert found.returncode == 0, found.stderr[-6000:]
+    return found
+
+
+def on_ranks(commands: Sequence[Command], folder: Path, ranks: int = RANKS) -> None:
+    """Runs commands one after the other on the ranks of one start; each must end as it should, on each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder / "commands.json"
+    place.write_text(json.dumps([asdict(one) for one in commands]))
+    found = start(WORKER, place, ranks)
     expected = [one.code for one in commands]
     for rank in range(ranks):
         codes = json.loads((folder / f"codes-{rank}.json").read_text())

@@ -1,23 +1,20 @@
-"""What two ranks really hold under each stage of ZeRO, beside the plan: state to the byte, peaks to 15 %."""
+"""What two ranks really hold under each stage of ZeRO, beside the plan: the state itself, peaks to 15 %."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from held_on_ranks import LENGTHS, SHAPE
+from ranks import RANKS, start
 
 from align.models.build import scratch_config
 from align.models.settings import AdapterSettings
 from align.plan.made import Words, forward_of, groups_of, made, passing, without_bytes
 from align.plan.needs import Needs, held
 
-RANKS = 2
 WORKER = Path(__file__).parents[1] / "held_on_ranks.py"
 CHOICES = ("none", "zero1", "zero2", "zero3")
 SLACK = 64 * 1024
@@ -28,16 +25,7 @@ SLACK = 64 * 1024
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, int]]]:
     """By rank and stage."""
     folder = tmp_path_factory.mktemp("held")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}"]
-    done = subprocess.run(
-        [*launcher, str(WORKER), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-6000:]
+    start(WORKER, folder)
     return [json.loads((folder / f"held-{rank}.json").read_text()) for rank in range(RANKS)]
 
 
