@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from align.distributed.world import led
 from align.errors import CheckpointError
 from align.evaluation.best_of_n import best_of_n_kl, chances, expected_best
 from align.evaluation.compare import Answers, sample_rows
@@ -118,7 +119,16 @@ def pool_samples(pools: Sequence[Pool], chooser: str) -> list[dict[str, Any]]:
 
 
 def refuse_others(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises ``CheckpointError`` where replies lie that another policy or reward has made."""
+    """Raises ``CheckpointError`` where replies lie at ``path`` that another policy or reward has made.
+
+    On rank 0, which writes them; another rank that looked might find what rank 0 has begun just now.
+    """
+    led(lambda: _refuse_others(path, before, now))
+
+
+def _refuse_others(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    if not path.exists():
+        return
     for role in sorted(before.keys() | now.keys()):
         one, other = (inputs.get(role, {}).get("sha256") for inputs in (before, now))
         # the data are held against the file prompt by prompt

@@ -59,8 +59,7 @@ class BestOfN:
         asked = led(lambda: read_prompts(self.dataset, settings.split, run.directory, settings.prompts))
         run.note_input("data", getattr(self.dataset.source, "path", None), asked.fingerprint)
         path = run.directory / "pools.jsonl"
-        if path.exists():
-            refuse_others(path, before, run.inputs())
+        refuse_others(path, before, run.inputs())
         say(f"{len(asked.prompts)} prompts, {settings.n} replies to each and one to compare with")
         replies = len(asked.prompts) * (settings.n + 1)
         with Progress("sampling", replies) as bar:

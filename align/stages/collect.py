@@ -87,8 +87,7 @@ class Collect:
             start = self.collect.starts_from
             given = led(lambda: read_given(self.dataset, start, settings, run.directory))
             run.note_input("data", getattr(self.dataset.source, "path", None), given.fingerprint)
-            if path.exists():
-                refuse_others(path, before, run.inputs())
+            refuse_others(path, before, run.inputs())
             say(f"{len(given.items)} {self.collect.starts_from} to start from")
             with Progress("collecting", len(given.items)) as bar:
                 each = outcomes(path, given.items, settings.chunk, run.seed, collecting, bar.advance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from tiny_runs import WORLD, align, lines, record
 
 from align.__main__ import main
-from align.errors import Terminated
+from align.distributed import world
+from align.errors import CheckpointError, Terminated
 from align.evaluation.best_of_n import best_of_n_kl
 from align.generation.pools import Pool
 from align.stages import _pools
@@ -95,6 +97,21 @@ def test_samples_stand_side_by_side() -> None:
     assert list(first["replies"]) == ["single", "best_of_3"]
     assert first["replies"]["single"]["scores"] == {"proxy": 3.0}
     assert first["replies"]["best_of_3"]["scores"] == {"proxy": 4.0}
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_rank_that_writes_alone_looks_for_replies_of_others(
+    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another rank may come when the first has begun to write, and would take that for an older run's."""
+    monkeypatch.setattr(world, "world", lambda: world.World(rank, 2, rank))
+    monkeypatch.setattr(world, "of_first", lambda value: value)
+    path = tmp_path / "pools.jsonl"
+    now = {"model": {"sha256": "b"}}
+    _pools.refuse_others(path, {}, now)
+    path.touch()
+    with pytest.raises(CheckpointError, match="another model") if rank == 0 else nullcontext():
+        _pools.refuse_others(path, {}, now)
 
 
 def words(directory: Path, sft_run: Path, *more: str) -> tuple[str, ...]:
