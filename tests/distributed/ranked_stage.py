@@ -92,6 +92,8 @@ def _die() -> None:
 
 def _stop() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
+    # set going to tell its stack, it may run on before another thread has written it down
+    time.sleep(10_000)
 
 
 def _sleep() -> None:
