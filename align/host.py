@@ -1,11 +1,19 @@
-"""The machine, as far as it can change a number."""
+"""The machine, the code and the libraries, as far as they can change a number."""
 
 from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from align import __version__
+
+PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "deepspeed", "numpy", "tokenizers", "wandb")
+"""Packages whose versions can change a number."""
 
 
 def host_facts() -> dict[str, Any]:
@@ -31,3 +39,29 @@ def _processor() -> str:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit and dirtiness of the checkout that this code runs from; None outside one."""
+
+    def git(*words: str) -> str:
+        here = Path(__file__).resolve().parent
+        return subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what can change a number; what is not installed is left out."""
+    found = {"align": __version__, "python": sys.version.split()[0]}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from align import __version__
 from align.distributed.agree import facts_of, require_same
 from align.distributed.settings import LaunchSettings
 from align.distributed.world import joined, led, world
 from align.errors import ConfigError
 from align.files import remove_leftovers, sha256_of, write_json, write_whole
-from align.host import host_facts
+from align.host import git_state, host_facts, versions
 from align.settings import RunSettings
 from align.tracking.lineage import linked
 
@@ -27,9 +23,6 @@ if TYPE_CHECKING:
 
     from align.protocols import Stage, Tracker
     from align.types import Result
-
-PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "deepspeed", "numpy", "tokenizers", "wandb")
-"""Packages whose versions can change a number."""
 
 
 @dataclass(frozen=True)
@@ -330,30 +323,4 @@ def read_record(directory: Path) -> dict[str, Any] | None:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(f"{path} is damaged ({error}): give another run.dir") from error
-    return found
-
-
-def git_state() -> dict[str, Any] | None:
-    """Commit and dirtiness of the checkout that this code runs from; None outside one."""
-
-    def git(*words: str) -> str:
-        here = Path(__file__).resolve().parent
-        return subprocess.run(
-            ["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def versions() -> dict[str, str]:
-    """Versions of what can change a number; what is not installed is left out."""
-    found = {"align": __version__, "python": sys.version.split()[0]}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found

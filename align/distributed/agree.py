@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from align.distributed.world import gathered, world
 from align.errors import RanksDiffer
+from align.host import git_state, versions
 
 if TYPE_CHECKING:
     from align.run import Run
@@ -47,7 +48,7 @@ def differences(facts: Sequence[Mapping[str, str]]) -> list[str]:
 
 def facts_of(run: Run) -> dict[str, str]:
     """What is known of a run before it begins: its settings, seed, code, and the versions of libraries."""
-    from align.run import flat, git_state, versions
+    from align.run import flat
 
     config = {key: value for key, value in run.config.items() if key not in _OF_THE_NODE}
     found = {f"config {key}": str(value) for key, value in flat(config).items()}

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from align.files import sha256_of
-from align.host import host_facts
+from align.host import git_state, host_facts, versions
 from align.reproduction.again import Part
-from align.run import git_state, read_record, versions
+from align.run import read_record
 
 
 def changed_around(record: Mapping[str, Any]) -> list[str]:
