@@ -1,4 +1,5 @@
-"""What each rank of a test does: some steps under each stage of ZeRO, and what it holds by then, in bytes.
+"""What each rank of a test does: some steps under each stage of ZeRO, and what it holds by then and in what
+follows, in bytes.
 
 Not a test: ``tests/plan/test_held_on_ranks.py`` starts it.
 """
@@ -39,7 +40,7 @@ STAGES = (0, 1, 2, 3)
 
 
 def main(place: Path) -> int:
-    """Writes ``held-RANK.json``: by stage, bytes of parameters, optimiser, all tensors, and a step's peak."""
+    """Writes ``held-RANK.json``: by stage, bytes of parameters, optimiser, all tensors, and peaks."""
     with joined(timeout=300) as world:
         found = {str(stage): _held(stage) for stage in STAGES}
     (place / f"held-{world.rank}.json").write_text(json.dumps(found))
@@ -71,18 +72,28 @@ def _held(stage: int) -> dict[str, int]:
     changed = [] if stage == 0 else engine._parts()
     weights = [getattr(one, "ds_tensor", one) for one in own.values()]
     held = [one for one in _all() if one.untyped_storage()._cdata not in before]
-    with Live() as live:
-        for one in held:
-            one.detach()
-        step()
     found = {
         "weights": _bytes(weights),
         "optimiser": _bytes([*moments, *changed]),
         "all": _bytes(held),
-        "peak": live.peak,
     }
-    engine.close()
-    return found
+    with Live() as live:
+        for one in held:
+            one.detach()
+        with live.peak_of() as stepping:
+            step()
+        with live.peak_of() as gathering:
+            engine.weights()
+        with live.peak_of() as looking, engine.whole():
+            pass
+        held.clear()
+        moments.clear()
+        weights.clear()
+        changed.clear()
+        with live.peak_of() as closing:
+            engine.close()
+    peaks = {"step": stepping, "save": gathering, "whole": looking, "close": closing}
+    return found | {name: peak[0] for name, peak in peaks.items()}
 
 
 def _all() -> list[Tensor]:

@@ -46,6 +46,12 @@ class Engine(Protocol):
     def whole(self) -> AbstractContextManager[None]:
         """Inside, every rank holds all weights, and passes of the model need no other rank."""
 
+    def shapes(self) -> dict[str, torch.Size]:
+        """Of the parameters that are trained, by name, whoever holds what of them."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """The parameters that are trained, whole, by name, on rank 0; every rank calls it."""
+
     def moments(self) -> dict[str, Tensor]:
         """What the optimiser remembers, whole, as ``exp_avg/<parameter>``, on rank 0; every rank calls it."""
 
@@ -111,6 +117,14 @@ class Replicated:
     def whole(self) -> Iterator[None]:
         """They always are."""
         yield
+
+    def shapes(self) -> dict[str, torch.Size]:
+        """See ``Engine``."""
+        return {name: one.shape for name, one in self._parameters.items()}
+
+    def weights(self) -> dict[str, Tensor]:
+        """See ``Engine``: every rank holds them."""
+        return {name: one.detach() for name, one in self._parameters.items()}
 
     def moments(self) -> dict[str, Tensor]:
         """See ``Engine``."""

@@ -12,7 +12,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -97,6 +97,19 @@ class Partitioned:
             finally:
                 _put_on(hooks)
 
+    def shapes(self) -> dict[str, torch.Size]:
+        """See ``Engine``."""
+        return {name: getattr(one, "ds_shape", one.shape) for name, one in self._parameters.items()}
+
+    def weights(self) -> dict[str, Tensor]:
+        """See ``Engine``: at stage 3 gathered one by one, and put by in the processor's memory."""
+        found: dict[str, Tensor] = {}
+        for name, parameter in self._parameters.items():
+            with self._one_whole(parameter):
+                if world().leads:
+                    found[name] = parameter.detach().to("cpu", copy=self._settings.stage == 3)
+        return found
+
     def moments(self) -> dict[str, Tensor]:
         """See ``Engine``."""
         from deepspeed.utils import safe_get_full_optimizer_state
@@ -124,21 +137,33 @@ class Partitioned:
 
     def close(self) -> None:
         """See ``Engine``."""
-        parameters = [one for one, _ in self._own_attributes]
-        whole = [one.data for one in parameters]
-        if self._settings.stage == 3:
-            with _deepspeed().zero.GatheredParameters(parameters):
-                whole = [one.data.clone() for one in parameters]
+        parted = self._settings.stage == 3
+        whole: list[tuple[torch.device, Tensor]] = []
+        for parameter, _ in self._own_attributes:
+            with self._one_whole(parameter):
+                # a device has no room for all of them beside what DeepSpeed still holds
+                kept = parameter.detach().to("cpu", copy=True) if parted else parameter.data
+                whole.append((parameter.device, kept))
         self._engine.destroy()
         for module in self._passes.modules():
             if "_original_parameters" in vars(module):
                 vars(module)["_parameters"] = vars(module).pop("_original_parameters")
-        for (parameter, attributes), data in zip(self._own_attributes, whole, strict=True):
+        for (parameter, attributes), (device, data) in zip(self._own_attributes, whole, strict=True):
             vars(parameter).clear()
             vars(parameter).update(attributes)
-            parameter.data, parameter.grad = data, None
+            parameter.data, parameter.grad = data.to(device), None
         # DeepSpeed remembers the module at the top for as long as the process lives
         self._passes.model = None
+
+    def _one_whole(
+        self, parameter: Parameter, modifier_rank: int | None = None
+    ) -> AbstractContextManager[None]:
+        """Inside, the parameter is whole on every rank, which no other need be; what ``modifier_rank`` makes
+        of it holds on all."""
+        gathered: AbstractContextManager[None] = _deepspeed().zero.GatheredParameters(
+            [parameter], modifier_rank, enabled=self._settings.stage == 3
+        )
+        return gathered
 
     def _parts(self) -> list[Tensor]:
         """The flat float32 parameters that this rank's optimiser changes."""
@@ -172,11 +197,10 @@ class Partitioned:
                 parameter.data.copy_(value)
                 safe_set_full_fp32_param(parameter, value)
             return
-        with _deepspeed().zero.GatheredParameters(list(self._parameters.values()), modifier_rank=0):
-            for name, parameter in self._parameters.items():
+        for name, parameter in self._parameters.items():
+            with self._one_whole(parameter, modifier_rank=0):
                 if world().leads:
                     parameter.data.copy_(weights[name])
-        for name, parameter in self._parameters.items():
             safe_set_local_fp32_param(parameter, _own_part(weights[name], parameter))
 
     def _restore_moments(self, moments: Mapping[str, Tensor]) -> None:

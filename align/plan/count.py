@@ -155,6 +155,7 @@ def needs_of(name: str, stage: Any, plan: PlanSettings, device: str, ranks: int 
         kv_cache=kept,
         sampling=sampling,
         looking=looking[0],
+        looks=not shape.written and stage.dataset.validation_fraction > 0,
         passing={False: plain, True: recomputed},
         bucket=stage.deepspeed.bucket_size,
         libraries=libraries,

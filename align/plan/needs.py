@@ -41,6 +41,8 @@ class Needs:
     """What else a step of sampling takes."""
     looking: int
     """What a pass without gradients takes: the reference's, say."""
+    looks: bool
+    """Whether training stops now and then for such passes over a validation split."""
     passing: Mapping[bool, int]
     """The most that passes forward and back take, with gradients; by whether activations are recomputed."""
     bucket: int
@@ -62,6 +64,11 @@ class Held:
     others: int
     """Reference, reward models, the process itself."""
     kv_cache: int
+    training: int
+    """The most in the passes of training."""
+    apart: int
+    """The most outside the passes of training, where all weights are whole: in sampling, in a look at the
+    validation split, and before and after the training."""
     total: int
     """The most at once: not all of the above are there at the same time."""
     host: int
@@ -80,25 +87,26 @@ def held(needs: Needs, choice: str, ranks: int, *, recomputed: bool) -> Held:
     trained, bucket = needs.trained, min(4 * needs.bucket, needs.trained) if stage else 0
     whole = trained + needs.frozen
     part = -(-trained // ranks)
-    weights = whole if stage < 3 else -(-whole // ranks) + gathered(needs, bucket)
+    parts = 0 if stage < 3 or offload else -(-whole // ranks)
+    weights = whole if stage < 3 else parts + gathered(needs, bucket)
     # DeepSpeed's optimiser changes a copy of its part of the weights
     optimiser = 2 * trained if stage == 0 else 2 * part + part
     gradients = _gradients(trained, part, bucket, ranks, stage)
     host = 0
     if offload:
-        host, optimiser = optimiser, 0
-        if stage == 3:
-            host, weights = host + -(-whole // ranks), weights - -(-whole // ranks)
+        host, optimiser = optimiser + (-(-whole // ranks) if stage == 3 else 0), 0
     activations = max(0, needs.passing[recomputed] - trained)
     # without ZeRO ranks add their gradients up in copies, when the activations are gone
     sent = min(trained, 4 * BUCKET + needs.largest_layer) if stage == 0 and ranks > 1 else 0
     stays = needs.reward + needs.libraries + (needs.reference if needs.reference_stays else 0)
     training = weights + optimiser + gradients + max(activations, sent) + stays
-    # at the first step of sampling that follows an update, its gradients are still there
-    sampling = (
-        weights + optimiser + gradients + stays + needs.kv_cache + needs.sampling if needs.kv_cache else 0
+    # what follows an update finds its gradients still there
+    between = parts + whole + optimiser + gradients + stays
+    apart = max(
+        between + needs.kv_cache + needs.sampling if needs.kv_cache else 0,
+        between + needs.looking if needs.looks else 0,
+        whole + needs.looking + needs.libraries + (0 if needs.reference_stays else needs.reference),
     )
-    before = 0 if needs.reference_stays else whole + needs.reference + needs.looking + needs.libraries
     return Held(
         choice,
         recomputed,
@@ -108,7 +116,9 @@ def held(needs: Needs, choice: str, ranks: int, *, recomputed: bool) -> Held:
         activations,
         stays if needs.reference_stays else stays + needs.reference,
         needs.kv_cache,
-        max(training, sampling, before),
+        training,
+        apart,
+        max(training, apart),
         host,
     )
 
@@ -130,13 +140,12 @@ def gathered(needs: Needs, bucket: int) -> int:
     return min(needs.trained + needs.frozen, max(needs.largest_layer + bucket, 4 * REUSED))
 
 
-def most_that_fits(needs: Needs, one: Held, size: int, memory: float) -> int:
+def most_that_fits(one: Held, size: int, memory: float) -> int:
     """The largest ``training.micro_batch_size`` that fits, where activations grow with it; 0 where none does.
 
     ``size`` is the one that was planned with.
     """
-    fixed = one.total - one.activations
-    if needs.kv_cache and one.total > memory:
+    if one.apart > memory:
         return 0
     each = one.activations / size
-    return max(0, int((memory - fixed) / each)) if each else size
+    return max(0, int((memory - one.training + one.activations) / each)) if each else size

@@ -22,7 +22,8 @@ LEGEND = (
     "ckpt: training.gradient_checkpointing",
     "adam: its moments, and under ZeRO the copy of the weights that it changes",
     "other: reference, reward models, keys and values, the process without a model",
-    "total: the most at once; host: the processor's memory for what is offloaded",
+    "total: the most at once: in training, or where all weights are whole (sampling, a",
+    "  look at the validation split, loading); host: the processor's, for what is offloaded",
     "fits: the largest training.micro_batch_size; bold: the run as it is typed",
 )
 """What the columns say."""
@@ -55,7 +56,7 @@ class Plan:
 
     def most(self, row: Held) -> int:
         """The largest ``training.micro_batch_size`` that fits under a choice."""
-        return most_that_fits(self.needs, row, self.shape.items, self.memory - _on_the_same(row))
+        return most_that_fits(row, self.shape.items, self.memory - _on_the_same(row))
 
 
 def memory_of_device(ranks: int) -> int:
@@ -103,6 +104,7 @@ def lines_of(plan: Plan) -> list[str]:
             lines.append(f"{name}: {_said(size, unit)}")
     if needs.kv_cache:
         lines.append(f"keys and values of {shape.written} replies: {_said(needs.kv_cache, unit)}")
+    lines.append(f"a checkpoint, in the processor's memory of rank 0: {_said(3 * needs.trained, unit)}")
     if needs.libraries:
         lines.append(f"the process without a model: {_said(needs.libraries, unit)}")
     return [*lines, *LEGEND]

@@ -60,9 +60,11 @@ def require_finite_gradients(
     """
     if math.isfinite(norm):
         return
-    gradients = ((name, parameter.grad) for name, parameter in parameters.items())
-    guilty = nonfinite_names((name, grad) for name, grad in gradients if grad is not None)
+    gradients = {name: one.grad for name, one in parameters.items() if one.grad is not None}
+    guilty = nonfinite_names(gradients.items())
     what = f"gradient of {_listed(guilty)}" if guilty else "global norm of the (finite) gradients"
+    if not gradients:  # under ZeRO, which parts them and lets go of them
+        what = "global norm of the gradients"
     raise NonFiniteError(_message(what, norm, f"step {step}", ids, ""))
 
 

@@ -7,7 +7,6 @@ bits.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,19 +22,19 @@ from align.distributed.device import compute_dtype
 from align.distributed.engine import open_engine
 from align.distributed.pulse import mark
 from align.distributed.world import gathered, led, on_any, world
-from align.errors import AlarmError, CheckpointError, ConfigError, Terminated
+from align.errors import CheckpointError, ConfigError, Terminated
 from align.models.recompute import recompute_activations
 from align.run import Run
 from align.settings import DeepspeedSettings, TrainingSettings
-from align.tensors import Work
 from align.tracking.metrics import MetricsFile, NoMetricsFile
 from align.training import checkpoints
+from align.training.between import Job, checkpoints_of, log, look, save, save_is_due, stopped, take_best
 from align.training.checkpoints import Checkpoint
 from align.training.course import Course
 from align.training.determinism import generators_kept, seed_everything, seed_of
 from align.training.fingerprint import ROUNDING, fingerprint_of, refuse_misfit
 from align.training.freezing import thawing
-from align.training.guards import memory_explained, require_finite
+from align.training.guards import memory_explained
 from align.training.optimiser import (
     build_optimiser,
     learning_rate,
@@ -43,10 +42,9 @@ from align.training.optimiser import (
     trainable_parameters,
 )
 from align.training.progress import progress
-from align.training.sampler import ends_epoch
 from align.training.signals import sigterm_noted
-from align.training.state import Counters, Trained, capture, restore, restore_weights
-from align.training.throughput import PhaseClock, memory_peak_mb, new_memory_peak, peak_flops, throughput
+from align.training.state import Counters, Trained, restore
+from align.training.throughput import PhaseClock, new_memory_peak, peak_flops
 from align.training.update import Taken
 
 
@@ -141,7 +139,7 @@ def train(
         thaw = thawing(parameters, model, settings.unfreeze_every, course.total)
         peak = sum(gathered(peak_flops(device, compute_dtype(settings.precision, device))))
         clock = PhaseClock(device, counters.phases)
-        job = _Job(
+        job = Job(
             run=run,
             settings=settings,
             trained=trained,
@@ -160,38 +158,14 @@ def train(
         new_memory_peak(device)
         _run_steps(job)
         model.eval()
-        _take_best(job)
+        take_best(job)
         engine.close()
     return _summary(job, begun_at)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """The arguments of ``train`` and what was derived from them."""
-
-    run: Run
-    settings: TrainingSettings
-    trained: Trained
-    course: Course
-    alarms: AlarmSettings
-    validate: Callable[[], float] | None
-    identity: Mapping[str, str]
-    counters: Counters
-    clock: PhaseClock
-    peak: float
-    thaw: Callable[[int], None]
-    """Told each step before it is taken."""
-
-    def finished(self) -> bool:
-        """Whether the last step is taken, or patience is at its end."""
-        return self.counters.step >= self.course.total or self.counters.best.exhausted(
-            self.settings.early_stopping
-        )
-
-
 def _begin(run: Run, trained: Trained, course: Course, identity: Mapping[str, str]) -> Counters:
     """From the newest whole checkpoint where there is one, else from nothing."""
-    folder = _folder(run)
+    folder = checkpoints_of(run)
     if not run.resume and checkpoints.steps_in(folder):
         raise CheckpointError(
             f"{folder} holds checkpoints of an earlier training: resume=true continues it, "
@@ -214,17 +188,17 @@ def _newest(folder: Path) -> Checkpoint | None:
     """Rank 0 looks which one is whole; the others read the same."""
     found: list[Checkpoint] = []
 
-    def look() -> int | None:
+    def find() -> int | None:
         found.extend(one for one in (checkpoints.newest(folder),) if one is not None)
         return found[0].step if found else None
 
-    step = led(look)
+    step = led(find)
     if step is None:
         return None
     return found[0] if found else checkpoints.read(checkpoints.folder_of(folder, step))
 
 
-def _run_steps(job: _Job) -> None:
+def _run_steps(job: Job) -> None:
     run, settings, counters = job.run, job.settings, job.counters
     with (
         sigterm_noted() as terminated,
@@ -236,22 +210,22 @@ def _run_steps(job: _Job) -> None:
             counters.step += 1
             mark(f"{run.stage_name}, step {counters.step} of {job.course.total}")
             rate = _take_step(job)
-            value = _look(job)
+            value = look(job)
             counters.seconds = time.monotonic() - began
             alarms: list[Alarm] = []
             if value is not None or job.finished() or counters.step % settings.log_every == 0:
-                alarms = _log(job, metrics, rate, value)
+                alarms = log(job, metrics, rate, value)
             stop, fatal = on_any(terminated()), [alarm for alarm in alarms if alarm.stops]
-            if stop or fatal or job.finished() or _save_is_due(job, looked=value is not None):
+            if stop or fatal or job.finished() or save_is_due(job, looked=value is not None):
                 metrics.sync()
-                _save(job)
+                save(job)
             show(counters.step, counters.line)
             if fatal:  # before SIGTERM: a scheduler that starts the run again would take it past its alarm
-                raise _stopped(job, fatal[0])
+                raise stopped(job, fatal[0])
             if stop:
                 raise Terminated(
                     f"SIGTERM: step {counters.step} of {job.course.total} is finished and saved in "
-                    f"{_folder(run)}; the same command with resume=true goes on from there"
+                    f"{checkpoints_of(run)}; the same command with resume=true goes on from there"
                 )
 
 
@@ -259,15 +233,7 @@ def _metrics_file(path: Path, after_step: int) -> MetricsFile | NoMetricsFile:
     return MetricsFile(path, after_step=after_step) if world().leads else NoMetricsFile()
 
 
-def _save(job: _Job) -> None:
-    settings, counters = job.settings, job.counters
-    needed = counters.best.step if settings.early_stopping is not None else None
-    with job.trained.engine.whole():
-        checkpoint = capture(job.trained, counters, job.course.state(), job.identity, needed)
-        led(lambda: checkpoints.write(_folder(job.run), checkpoint, keep=settings.keep_checkpoints))
-
-
-def _take_step(job: _Job) -> float:
+def _take_step(job: Job) -> float:
     """Takes one step of the course; returns the learning rate."""
     settings, counters = job.settings, job.counters
     job.clock.start()
@@ -294,77 +260,7 @@ def _count(counters: Counters, taken: Taken) -> None:
         counters.tokens += taken.work.distinct
 
 
-def _look(job: _Job) -> float | None:
-    """The validation value, where it is time to look: every so often, at an epoch's end, at the last step."""
-    settings, counters = job.settings, job.counters
-    if job.validate is None:
-        return None
-    if settings.eval_every is None:
-        due = ends_epoch(counters.step, settings.batch_size, job.course.items)
-    else:
-        due = counters.step % settings.eval_every == 0
-    if not due and counters.step < job.course.total:
-        return None
-    model = job.trained.model
-    with generators_kept(job.trained.device), job.trained.engine.whole(), torch.no_grad():
-        model.eval()
-        value = float(job.validate())
-        model.train()
-    require_finite("validation", value, step=counters.step, ids=[])
-    counters.best = counters.best.after(value, counters.step)
-    return value
-
-
-def _log(job: _Job, metrics: MetricsFile | NoMetricsFile, rate: float, value: float | None) -> list[Alarm]:
-    """Writes one line: means and throughput since the line before it, and the alarms that it raises."""
-    counters, size = job.counters, job.settings.batch_size
-    examples = (counters.step - counters.line_step) * size
-    line: dict[str, float] = {
-        "epoch": counters.step * size / job.course.items,
-        "time": counters.seconds,
-        "learning_rate": rate,
-        **counters.meter.means(),
-        **({"tokens": counters.tokens} if counters.tokens else {}),
-        **throughput(examples, counters.work, counters.phases, job.peak),
-        "memory_peak_mb": max(gathered(memory_peak_mb(job.trained.device))),
-    }
-    if value is not None:
-        line["validation"] = value
-    raised = counters.watch.look(job.alarms, counters.step, line)
-    line |= counters.watch.marks(raised)
-    for alarm in raised if world().leads else ():
-        print(f"[{job.run.stage_name}] {alarm}", file=sys.stderr, flush=True)
-    metrics.write(counters.step, line)
-    job.run.tracker.log(counters.step, line)
-    counters.line, counters.line_step = line, counters.step
-    counters.meter.clear()
-    counters.phases.clear()
-    counters.work = Work()
-    return raised
-
-
-def _stopped(job: _Job, alarm: Alarm) -> AlarmError:
-    return AlarmError(
-        f"alarm {alarm.rule.name} (alarms=stop): {alarm.seen}; step {alarm.step} of {job.course.total} is "
-        f"finished and saved in {_folder(job.run)}. resume=true goes on from there, with alarms=warn past "
-        f"further alarms; another run.dir starts anew"
-    )
-
-
-def _save_is_due(job: _Job, *, looked: bool) -> bool:
-    settings, counters = job.settings, job.counters
-    best = looked and settings.early_stopping is not None and counters.best.step == counters.step
-    return best or (settings.save_every is not None and counters.step % settings.save_every == 0)
-
-
-def _take_best(job: _Job) -> None:
-    """With early stopping, the best weights, from their checkpoint."""
-    best = job.counters.best.step
-    if job.settings.early_stopping is not None and best is not None and best != job.counters.step:
-        restore_weights(checkpoints.read(checkpoints.folder_of(_folder(job.run), best)), job.trained)
-
-
-def _summary(job: _Job, begun_at: int) -> TrainSummary:
+def _summary(job: Job, begun_at: int) -> TrainSummary:
     counters = job.counters
     return TrainSummary(
         steps=counters.step,
@@ -378,7 +274,3 @@ def _summary(job: _Job, begun_at: int) -> TrainSummary:
         alarms=counters.watch.counts(),
         watched=counters.watch.lines,
     )
-
-
-def _folder(run: Run) -> Path:
-    return run.directory / "checkpoints"

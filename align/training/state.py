@@ -79,7 +79,7 @@ def capture(
 ) -> Checkpoint:
     """The run as a checkpoint: trainable weights and persistent buffers, optimiser, generators, counters.
 
-    All ranks call it, inside ``Engine.whole``; what it returns is rank 0's to write.
+    All ranks call it; what it returns is rank 0's to write.
 
     ``course`` is what the course keeps from step to step, as plain values. ``best_step`` is the checkpoint
     that it cannot do without: the best, where the run ends with it.
@@ -87,7 +87,7 @@ def capture(
     Raises:
         NonFiniteError: a weight or a moment is NaN or infinite.
     """
-    weights = _weights(trained)
+    weights = {**trained.engine.weights(), **_buffers(trained)}
     moments = trained.engine.moments()
     led(functools.partial(require_finite_state, {**weights, **moments}, step=counters.step))
     generators = gathered(generator_states(trained.device))
@@ -136,8 +136,10 @@ def restore_weights(checkpoint: Checkpoint, trained: Trained) -> None:
 
 def _restore(checkpoint: Checkpoint, trained: Trained, moments: Mapping[str, Tensor]) -> None:
     saved = checkpoint.tensors["weights"]
-    with trained.engine.whole():
-        current = {name: (one.shape, one.dtype) for name, one in _weights(trained).items()}
+    current = {
+        name: (shape, trained.parameters[name].dtype) for name, shape in trained.engine.shapes().items()
+    }
+    current |= {name: (one.shape, one.dtype) for name, one in _buffers(trained).items()}
     strangers = sorted(set(saved) ^ set(current))
     strangers += [
         name for name, one in saved.items() if name in current and (one.shape, one.dtype) != current[name]
@@ -156,10 +158,6 @@ def _restore(checkpoint: Checkpoint, trained: Trained, moments: Mapping[str, Ten
 def _generators(rank: int) -> str:
     """What a checkpoint calls a rank's generators."""
     return "generators" if rank == 0 else f"generators-{rank}"
-
-
-def _weights(trained: Trained) -> dict[str, Tensor]:
-    return {**trained.parameters, **_buffers(trained)}
 
 
 def _buffers(trained: Trained) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ NEEDS = Needs(
     kv_cache=0,
     sampling=0,
     looking=0,
+    looks=False,
     passing={False: T + 800, True: T + 100},
     bucket=50_000_000,
     libraries=0,
@@ -35,7 +36,7 @@ def test_alone_and_whole() -> None:
     assert one.total == 4 * T + 800
     assert held(NEEDS, "none", 1, recomputed=True).total == 4 * T + 100
     eight = held(NEEDS, "none", 8, recomputed=False)
-    assert replace(eight, total=one.total) == one, "without ZeRO nothing is shared"
+    assert replace(eight, training=one.training, total=one.total) == one, "without ZeRO nothing is shared"
 
 
 @pytest.mark.parametrize("ranks", [2, 4, 8])
@@ -102,9 +103,31 @@ def test_sampling_counts_where_it_takes_more_than_training() -> None:
     assert held(replace(samples, kv_cache=10), "none", 1, recomputed=False).total == 4 * T + 800
 
 
+def test_what_needs_whole_weights_counts_them_at_stage_3_too() -> None:
+    """Beside the rank's parts: sampling, and a look at the validation split."""
+    held_between = T // 8 + T + 3 * T // 8 + held(NEEDS, "zero3", 8, recomputed=False).gradients
+    samples = replace(NEEDS, reference_stays=True, kv_cache=700, sampling=200)
+    assert held(samples, "zero3", 8, recomputed=False).total == held_between + 900
+    looks = replace(NEEDS, looks=True, looking=50)
+    assert held(looks, "zero3", 8, recomputed=False).total == held_between + 50
+    alone = held(looks, "none", 1, recomputed=False)
+    assert alone.total == held(NEEDS, "none", 1, recomputed=False).total, "it takes less than training"
+
+
+def test_a_model_is_whole_before_it_is_parted() -> None:
+    many = held(NEEDS, "zero3", 64, recomputed=False)
+    assert many.training < many.total == T
+
+
+def test_no_micro_batch_helps_where_whole_weights_do_not_fit() -> None:
+    many = held(NEEDS, "zero3", 64, recomputed=False)
+    assert most_that_fits(many, 8, T) >= 8
+    assert most_that_fits(many, 8, T - 1) == 0
+
+
 def test_the_largest_micro_batch_fills_what_is_left() -> None:
     one = held(NEEDS, "none", 1, recomputed=False)
-    assert most_that_fits(NEEDS, one, 8, 4 * T + 800) == 8
-    assert most_that_fits(NEEDS, one, 8, 4 * T + 799) == 7
-    assert most_that_fits(NEEDS, one, 8, 4 * T + 2000) == 20
-    assert most_that_fits(NEEDS, one, 8, 4 * T - 1) == 0
+    assert most_that_fits(one, 8, 4 * T + 800) == 8
+    assert most_that_fits(one, 8, 4 * T + 799) == 7
+    assert most_that_fits(one, 8, 4 * T + 2000) == 20
+    assert most_that_fits(one, 8, 4 * T - 1) == 0

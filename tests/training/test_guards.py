@@ -53,6 +53,11 @@ def test_a_norm_that_overflows_says_so() -> None:
         require_finite_gradients(parameters, INF, step=3, ids=["a"])
 
 
+def test_where_no_rank_holds_a_whole_gradient_none_is_named_nor_called_finite() -> None:
+    with pytest.raises(NonFiniteError, match=r"^global norm of the gradients is nan at step 3; batch: a"):
+        require_finite_gradients({"w": nn.Parameter(torch.zeros(2))}, NAN, step=3, ids=["a"])
+
+
 def test_whole_numbers_are_finite() -> None:
     assert nonfinite_names(
         [("ids", torch.arange(3)), ("nan", torch.tensor(NAN)), ("one", torch.ones(1))]

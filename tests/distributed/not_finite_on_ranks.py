@@ -1,0 +1,58 @@
+"""What each rank of a test does: a step whose gradient is NaN on the last one, under each kind of engine.
+
+Not a test: ``test_not_finite.py`` starts it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+
+from align.distributed.engine import open_engine  # noqa: E402
+from align.distributed.world import joined, world  # noqa: E402
+from align.errors import NonFiniteError  # noqa: E402
+from align.settings import DeepspeedSettings  # noqa: E402
+from align.training.guards import require_finite_gradients  # noqa: E402
+
+STAGES = (0, 1, 2, 3)
+
+
+def main(place: Path) -> int:
+    """Writes ``told-RANK.json``: by stage, what was said, and whether rank 0 finds the weights as before."""
+    with joined(timeout=300) as this:
+        found = {str(stage): _refused(stage) for stage in STAGES}
+    (place / f"told-{this.rank}.json").write_text(json.dumps(found))
+    return 0
+
+
+def _refused(stage: int) -> tuple[str, bool]:
+    torch.manual_seed(0)
+    model = nn.Linear(8, 4)
+    own = dict(model.named_parameters())
+    optimiser = torch.optim.AdamW(own.values(), lr=1.0, fused=True)
+    engine = open_engine(model, own, optimiser, DeepspeedSettings(stage, whole_below=0), 1.0)
+    before = {name: one.clone() for name, one in engine.weights().items()}
+    scale = float("nan") if world().rank == world().size - 1 else 1.0
+    engine.begin()
+    engine.backward(engine.forward(lambda: model(torch.ones(2, 8)).sum() * scale))
+    told = ""
+    try:
+        engine.step(1.0, lambda norm: require_finite_gradients(own, norm, step=1, ids=["pair 3"]))
+    except NonFiniteError as error:
+        told = str(error)
+    after = engine.weights()
+    engine.close()
+    return told, all(torch.equal(before[name], after[name]) for name in before)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    sys.exit(main(Path(sys.argv[1])))
