@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from align.__main__ import main
+from align.errors import Terminated
 from align.tracking.metrics import CLOCK_KEYS
 
 SHAPE = (
@@ -37,6 +41,22 @@ def align(*words: str) -> None:
     """Runs one command in this process, to its end."""
     code = main(words)
     assert code == 0, f"exit code {code} of: {' '.join(words)}"
+
+
+def stopped(*words: str, owner: Any, name: str, call: int, after: bool = False) -> None:
+    """The command, ended as by SIGTERM at that call (1-based) of ``owner.name``, or once it is done."""
+    real, calls = getattr(owner, name), itertools.count(1)
+
+    def stopping(*arguments: Any) -> Any:
+        stops = next(calls) == call
+        found = None if stops and not after else real(*arguments)
+        if stops:
+            raise Terminated("SIGTERM")
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, stopping)
+        assert main(list(words)) == Terminated.exit_code
 
 
 def train(stage: str, directory: Path, *words: str, start: Path | None = None) -> Path:

@@ -8,24 +8,12 @@ from typing import Any
 
 import pytest
 from served import Place, pairs, serving
-from test_browser import CHROMIUM, FLAGS, PHONE
+from tab import IN_A_BROWSER, PHONE
 
 from align.annotate.settings import AllocationSettings
 from align.annotate.types import Answer, Task
 
-pytestmark = [
-    pytest.mark.medium,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs {CHROMIUM} (apt install chromium)"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield found
-        found.close()
+pytestmark = IN_A_BROWSER
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +35,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield place
 
 
-def _opened(browser: Any, study: Place, **options: Any) -> tuple[Any, list[str]]:
+def _opened(chromium: Any, study: Place, **options: Any) -> tuple[Any, list[str]]:
     """An admin's tab, and what its console complains of."""
-    tab = browser.new_context(**options).new_page()
+    tab = chromium.new_context(**options).new_page()
     complaints: list[str] = []
     tab.on("console", lambda message: complaints.append(message.text))
     tab.on("pageerror", lambda error: complaints.append(str(error)))
@@ -58,8 +46,8 @@ def _opened(browser: Any, study: Place, **options: Any) -> tuple[Any, list[str]]
 
 
 @pytest.mark.parametrize("options", [{"color_scheme": "dark"}, PHONE], ids=["dark", "phone"])
-def test_every_page_fits_and_keeps_its_own_policy(browser: Any, study: Place, options: Any) -> None:
-    tab, complaints = _opened(browser, study, **options)
+def test_every_page_fits_and_keeps_its_own_policy(chromium: Any, study: Place, options: Any) -> None:
+    tab, complaints = _opened(chromium, study, **options)
     flagged = next(vote.pair_id for vote in study.desk.answers() if vote.flag)
     for path in ("", "/people", "/data", f"/items/{flagged}"):
         tab.goto(f"{study.origins()[0]}/admin{path}")
@@ -72,9 +60,9 @@ def test_every_page_fits_and_keeps_its_own_policy(browser: Any, study: Place, op
     assert complaints == []
 
 
-def test_an_admin_at_work(browser: Any, study: Place, tmp_path: Path) -> None:
+def test_an_admin_at_work(chromium: Any, study: Place, tmp_path: Path) -> None:
     """Pauses one annotator and lets everybody go on, invites by a link that works, imports, takes home."""
-    tab, complaints = _opened(browser, study)
+    tab, complaints = _opened(chromium, study)
     tab.goto(f"{study.origins()[0]}/admin/people")
     anna = tab.locator("tr", has_text="anna")
     anna.get_by_role("button", name="Pause").click()
@@ -86,7 +74,7 @@ def test_an_admin_at_work(browser: Any, study: Place, tmp_path: Path) -> None:
     tab.get_by_label("Name").fill("nina")
     tab.get_by_role("button", name="Make a personal link").click()
     link = tab.get_by_label("Personal link").input_value()
-    assert browser.new_context().new_page().goto(link).status == 200
+    assert chromium.new_context().new_page().goto(link).status == 200
     tab.get_by_role("link", name="Data").click()
     with tab.expect_download() as taken:
         tab.get_by_role("link", name="records.jsonl", exact=True).click()

@@ -7,16 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import SHAPE, STEPS, WORLD, align, lines, record, train
+from tiny_runs import SHAPE, STEPS, WORLD, align, lines, record, stopped, train
 
 from align.__main__ import main
 from align.collect import _writers
-from align.errors import Terminated
 from align.pairs.records import read_records
 from align.tensors import SampledReply
 from experiments.collect.serving import completion, serving
@@ -77,19 +75,9 @@ def test_it_leaves_records_that_train_at_once(tmp_path: Path, collect_run: Path,
 @pytest.mark.medium
 @pytest.mark.parametrize("calls", [1, 2])
 def test_stopped_between_chunks_it_goes_on_to_the_same_bytes(
-    calls: int, tmp_path: Path, collect_run: Path, sft_run: Path, monkeypatch: pytest.MonkeyPatch
+    calls: int, tmp_path: Path, collect_run: Path, sft_run: Path
 ) -> None:
-    sample = _writers.sample_tokens
-    seen: Iterator[int] = iter(range(9))
-
-    def stopping(*arguments: Any) -> Any:
-        if next(seen) == calls:
-            raise Terminated("SIGTERM")
-        return sample(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_writers, "sample_tokens", stopping)
-        assert main(words(tmp_path / "run", sft_run)) == Terminated.exit_code
+    stopped(*words(tmp_path / "run", sft_run), owner=_writers, name="sample_tokens", call=calls + 1)
     assert len((tmp_path / "run" / "outcomes.jsonl").read_text().splitlines()) == 2 * calls
     assert not (tmp_path / "run" / "manifest.json").exists()
     align(*words(tmp_path / "run", sft_run, "resume=true"))

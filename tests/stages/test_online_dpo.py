@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import STEPS, WORLD, align, lines
+from tiny_runs import STEPS, WORLD, align, lines, stopped
 
 from align.__main__ import main
 from align.packing.layout import ReplyGroup
 from align.ppo.online import fresh_pairs
 from align.ppo.settings import OnlineSettings
+from align.tracking.metrics import MetricsFile
 
 REWARD = ("reward=gold", "sampling.max_new_tokens=12", "evaluation.prompts=6", "evaluation.shown=1")
 
@@ -93,24 +94,13 @@ def test_the_first_step_is_taken_from_the_reference(online_run: Path) -> None:
 
 @pytest.mark.medium
 def test_the_same_command_gives_the_same_bits_and_a_resumed_one_too(
-    tmp_path: Path, online_run: Path, sft_run: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, online_run: Path, sft_run: Path
 ) -> None:
     """Stopped when step 3 is written down, of labels that are drawn: the global generator goes on, too."""
-    from align.errors import Terminated
-    from align.tracking.metrics import MetricsFile
-
     drawn = ("online.labels=bradley_terry", "online.replies=3", "training.micro_batch_size=4")
     align(*words(tmp_path / "whole", sft_run, *drawn))
-    write = MetricsFile.write
-
-    def stop_after(self: MetricsFile, step: int, values: Any) -> None:
-        write(self, step, values)
-        if step == 3:
-            raise Terminated("SIGTERM")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MetricsFile, "write", stop_after)
-        assert main(words(tmp_path / "broken", sft_run, *drawn)) == Terminated.exit_code
+    broken = words(tmp_path / "broken", sft_run, *drawn)
+    stopped(*broken, owner=MetricsFile, name="write", call=3, after=True)
     align(*words(tmp_path / "broken", sft_run, *drawn, "resume=true"))
     assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
     for file in ("model/model.safetensors", "results.json", "samples.jsonl"):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tiny_runs import WORLD, align, lines, record
+from tiny_runs import WORLD, align, lines, record, stopped
 
 from align.__main__ import main
 from align.distributed import world
-from align.errors import CheckpointError, Terminated
+from align.errors import CheckpointError
 from align.evaluation.best_of_n import best_of_n_kl
 from align.generation.pools import Pool
 from align.stages import _pools
@@ -174,19 +172,9 @@ def test_sft_trains_on_the_best_at_once_and_names_where_they_came_from(
 @pytest.mark.medium
 @pytest.mark.parametrize("calls", [1, 2])
 def test_stopped_between_chunks_it_goes_on_to_the_same_bytes(
-    calls: int, tmp_path: Path, best_run: Path, sft_run: Path, monkeypatch: pytest.MonkeyPatch
+    calls: int, tmp_path: Path, best_run: Path, sft_run: Path
 ) -> None:
-    sample = _pools.sample_tokens
-    seen: Iterator[int] = iter(range(9))
-
-    def stopping(*arguments: Any) -> Any:
-        if next(seen) == calls:
-            raise Terminated("SIGTERM")
-        return sample(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_pools, "sample_tokens", stopping)
-        assert main(words(tmp_path / "run", sft_run)) == Terminated.exit_code
+    stopped(*words(tmp_path / "run", sft_run), owner=_pools, name="sample_tokens", call=calls + 1)
     assert len((tmp_path / "run" / "pools.jsonl").read_text().splitlines()) == 2 * calls
     align(*words(tmp_path / "run", sft_run, "resume=true"))
     for name in FILES:

@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from tiny_runs import STEPS, WORLD, align, lines, train
+from tiny_runs import STEPS, WORLD, align, lines, stopped, train
 
-from align.__main__ import main
-from align.errors import Terminated
 from align.models.one_base import Apart
 from align.stages import _rollouts
 from align.tracking.metrics import MetricsFile
@@ -92,19 +90,11 @@ def test_whole_networks_trace_the_same_path(
 
 
 def test_a_resumed_run_traces_an_unbroken_one(
-    ppo_run: Path, tmp_path: Path, sft_run: Path, lora_reward: Path, monkeypatch: pytest.MonkeyPatch
+    ppo_run: Path, tmp_path: Path, sft_run: Path, lora_reward: Path
 ) -> None:
     """Stopped when step 3 is written down."""
-    write, broken = MetricsFile.write, tmp_path / "broken"
-
-    def stop_after(self: MetricsFile, step: int, values: Any) -> None:
-        write(self, step, values)
-        if step == 3:
-            raise Terminated("SIGTERM")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MetricsFile, "write", stop_after)
-        assert main(words(broken, sft_run, lora_reward)) == Terminated.exit_code
+    broken = tmp_path / "broken"
+    stopped(*words(broken, sft_run, lora_reward), owner=MetricsFile, name="write", call=3, after=True)
     align(*words(broken, sft_run, lora_reward, "resume=true"))
     assert lines(broken) == lines(ppo_run)
     for file in (

@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import os
 import random
-import shutil
-import signal
 import statistics
 import time
 from pathlib import Path
@@ -14,24 +10,18 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from toy_training import Recorder, Regression, fit, lines, make_items, make_model, same_bits, weights
+from toy_training import SIX, Recorder, Regression, all_lines, fit, lines, make_model, same_bits, weights
 
 from align.errors import (
-    CheckpointError,
     ConfigError,
     DataError,
     ModelError,
     NonFiniteError,
-    OutOfMemoryError,
-    Terminated,
 )
-from align.report.files import read_metrics
 from align.settings import TrainingSettings
-from align.tracking.metrics import CLOCK_KEYS, PHASES, ROLLOUT_PHASES, MetricsFile
+from align.tracking.metrics import CLOCK_KEYS, PHASES, ROLLOUT_PHASES
 from align.training import checkpoints
 from align.training.sampler import Sampler
-
-SIX = TrainingSettings(max_steps=6, batch_size=8, log_every=1, save_every=2, learning_rate=0.05)
 
 
 def plain_model() -> nn.Module:
@@ -151,10 +141,6 @@ def test_an_objective_that_counts_nothing_logs_no_tokens(tmp_path: Path) -> None
     for line in all_lines(tmp_path):
         assert line["examples_per_second"] > 0
         assert not [name for name in line if "token" in name or "flops" in name or name == "mfu"]
-
-
-def all_lines(directory: Path) -> list[dict[str, float]]:
-    return list(read_metrics(directory / "metrics.jsonl"))
 
 
 def test_items_are_drawn_as_the_sampler_says(tmp_path: Path) -> None:
@@ -277,278 +263,3 @@ def test_a_validation_value_that_is_not_finite_stops(tmp_path: Path) -> None:
 
 
 # Resuming
-
-
-@pytest.mark.parametrize("kept_until", [2, 4, 6])
-def test_a_resumed_run_traces_an_unbroken_one(tmp_path: Path, kept_until: int) -> None:
-    """With dropout, batch norm, decay, accumulation, early stopping and half-filled metric intervals."""
-    settings = TrainingSettings(
-        max_steps=9,
-        batch_size=8,
-        micro_batch_size=4,
-        learning_rate=0.05,
-        weight_decay=0.1,
-        warmup_steps=3,
-        schedule="cosine",
-        log_every=3,
-        save_every=2,
-        keep_checkpoints=9,
-        early_stopping=50,
-    )
-
-    def look_at(model: nn.Module) -> float:
-        return -float(Regression(model)(make_items()).loss_sum)
-
-    whole = make_model()
-    unbroken = fit(tmp_path / "whole", settings=settings, model=whole, validate=lambda: look_at(whole))
-    first = make_model()
-    fit(tmp_path / "broken", settings=settings, model=first, validate=lambda: look_at(first))
-    # What a kill leaves: checkpoints up to a step, and lines beyond it.
-    folder = tmp_path / "broken" / "checkpoints"
-    for step in checkpoints.steps_in(folder):
-        if step > kept_until:
-            shutil.rmtree(checkpoints.folder_of(folder, step))
-    torch.rand(3), random.random(), np.random.rand()
-    second = make_model(dropout=0.3)
-    with torch.no_grad():
-        second[0].weight.fill_(123.0)
-    summary = fit(
-        tmp_path / "broken", settings=settings, model=second, validate=lambda: look_at(second), resume=True
-    )
-    assert summary.resumed_from == kept_until
-    assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
-    assert same_bits(weights(second), weights(whole))
-    assert (summary.best_step, summary.best_value) == (unbroken.best_step, unbroken.best_value)
-
-
-def test_a_best_step_that_nobody_saved_is_not_missed(tmp_path: Path) -> None:
-    """Without early stopping no checkpoint is kept for having been best: step 2 was, 3 and 4 are on disk."""
-    settings = TrainingSettings(
-        max_steps=4, batch_size=8, log_every=1, eval_every=1, save_every=3, schedule="constant"
-    )
-    values = iter([0.1, 0.9, 0.3, 0.2, 0.5, 0.4])
-
-    def look() -> float:
-        return next(values)
-
-    first = fit(tmp_path, settings=settings, validate=look)
-    assert (first.best_step, checkpoints.steps_in(tmp_path / "checkpoints")) == (2, [3, 4])
-    longer = dataclasses.replace(settings, max_steps=6)
-    again = fit(tmp_path, settings=longer, validate=look, resume=True)
-    assert (again.resumed_from, again.best_step, again.best_value) == (4, 2, 0.9)
-
-
-def test_time_and_tokens_go_on_over_sittings(tmp_path: Path) -> None:
-    half = dataclasses.replace(SIX, max_steps=4, schedule="constant")
-    first = fit(tmp_path, settings=half)
-    second = fit(tmp_path, settings=dataclasses.replace(half, max_steps=8), resume=True)
-    kept = all_lines(tmp_path)
-    assert [line["tokens"] for line in kept] == [16 * step for step in range(1, 9)]
-    assert all(one["time"] < other["time"] for one, other in itertools.pairwise(kept))
-    assert second.seconds > first.seconds
-    assert second.resumed_from == 4
-
-
-def test_lines_reach_the_disk_before_the_checkpoint_that_counts_on_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    order = []
-    sync, write = MetricsFile.sync, checkpoints.write
-    monkeypatch.setattr(MetricsFile, "sync", lambda self: (order.append("lines"), sync(self)))
-    monkeypatch.setattr(checkpoints, "write", lambda *a, **k: (order.append("checkpoint"), write(*a, **k)))
-    fit(tmp_path, settings=SIX)
-    assert order == ["lines", "checkpoint"] * 3
-
-
-def test_resume_without_a_checkpoint_starts_afresh(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 9.0}\n{"st')
-    summary = fit(tmp_path, settings=SIX, resume=True)
-    assert summary.resumed_from is None
-    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 5, 6]
-
-
-def test_without_resume_an_earlier_training_is_not_overwritten(tmp_path: Path) -> None:
-    fit(tmp_path, settings=SIX)
-    with pytest.raises(CheckpointError, match="resume=true"):
-        fit(tmp_path, settings=SIX)
-    assert len(lines(tmp_path)) == 6
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"settings": dataclasses.replace(SIX, batch_size=4)}, "training.batch_size was 8, now 4"),
-        (
-            {"settings": dataclasses.replace(SIX, learning_rate=0.1)},
-            "training.learning_rate was 0.05, now 0.1",
-        ),
-        ({"settings": dataclasses.replace(SIX, max_steps=12)}, "steps was 6, now 12"),
-        ({"seed": 8}, "seed was 7, now 8"),
-        ({"items": make_items(23)}, "training examples was 24, now 23"),
-        ({"fingerprint": {"dataset": "abc"}}, "dataset was unset, now abc"),
-        ({"model": nn.Linear(2, 1)}, "trainable parameters was"),
-    ],
-)
-def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, change: dict[str, object], told: str) -> None:
-    fit(tmp_path, settings=SIX)
-    with pytest.raises(CheckpointError, match=f"step 6 does not fit this run:\n  .*{told}"):
-        fit(tmp_path, **{"settings": SIX, "resume": True, **change})  # type: ignore[arg-type]
-
-
-def test_smaller_micro_batches_may_continue_with_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """After running out of memory one lowers training.micro_batch_size, and goes on."""
-    fit(tmp_path, settings=dataclasses.replace(SIX, schedule="constant"))
-    longer = dataclasses.replace(SIX, schedule="constant", max_steps=8, micro_batch_size=2)
-    assert fit(tmp_path, settings=longer, resume=True).resumed_from == 6
-    assert "not bit for bit: training.micro_batch_size was 8, now 2" in caplog.text
-
-
-def test_another_precision_is_refused(tmp_path: Path) -> None:
-    fit(tmp_path, settings=dataclasses.replace(SIX, precision="float32"))
-    other = dataclasses.replace(SIX, precision="bfloat16")
-    with pytest.raises(CheckpointError, match=r"training\.precision was float32, now bfloat16\nResume"):
-        fit(tmp_path, settings=other, resume=True)
-
-
-def test_a_checkpoint_past_the_end_is_refused(tmp_path: Path) -> None:
-    constant = dataclasses.replace(SIX, schedule="constant")
-    fit(tmp_path, settings=constant)
-    with pytest.raises(CheckpointError, match="is of step 6, and this run ends at step 4"):
-        fit(tmp_path, settings=dataclasses.replace(constant, max_steps=4), resume=True)
-
-
-# Stopping
-
-
-def test_sigterm_finishes_the_step_and_saves(tmp_path: Path) -> None:
-    model = make_model()
-    objective = Regression(model)
-
-    def scale(items: object) -> float:
-        if len(objective.calls) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return 1.0
-
-    objective.scale = scale
-    settings = dataclasses.replace(SIX, save_every=None)
-    with pytest.raises(Terminated, match="step 3 of 6 is finished and saved") as stopped:
-        fit(tmp_path / "broken", settings=settings, model=model, objective=objective)
-    assert stopped.value.exit_code == 143
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    assert checkpoints.steps_in(tmp_path / "broken" / "checkpoints") == [3]
-
-    fit(tmp_path / "broken", settings=settings, resume=True)
-    fit(tmp_path / "whole", settings=settings)
-    assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
-
-
-def test_a_loss_that_is_not_finite_stops_at_its_step(tmp_path: Path) -> None:
-    model = make_model()
-    before = []
-
-    def scale(items: list[int]) -> float:
-        before.append(weights(model))
-        return float("nan") if 5 in items else 1.0
-
-    objective = Regression(model, scale=scale)  # type: ignore[arg-type]
-    guilty = next(step for step in range(1, 4) if 5 in Sampler(7, 8, 24).batch(step))
-    settings = dataclasses.replace(SIX, micro_batch_size=2, save_every=1)
-    with pytest.raises(NonFiniteError, match=rf"loss is nan at step {guilty}; batch: .*item-5\b") as error:
-        fit(tmp_path, settings=settings, model=model, objective=objective)
-    assert str(error.value).count("item-") == 2  # the micro-batch, not the whole batch
-    assert [line["step"] for line in lines(tmp_path)] == list(range(1, guilty))
-    assert checkpoints.steps_in(tmp_path / "checkpoints") == list(range(1, guilty))[-2:]
-
-
-def test_a_gradient_that_is_not_finite_names_the_parameter(tmp_path: Path) -> None:
-    """sqrt at 0 has a finite value and an infinite slope."""
-
-    class Root(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fine = nn.Parameter(torch.ones(()))
-            self.flat = nn.Parameter(torch.zeros(()))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x[:, :1] * self.fine + torch.sqrt(self.flat)
-
-    model = Root()
-    with pytest.raises(NonFiniteError, match=r"gradient of flat is (inf|nan) at step 1; batch: item-"):
-        fit(tmp_path, model=model)
-    assert model.fine.item() == 1.0
-    assert checkpoints.steps_in(tmp_path / "checkpoints") == []
-
-
-def test_a_weight_that_is_not_finite_is_named(tmp_path: Path) -> None:
-    model = make_model()
-    with torch.no_grad():
-        model[4].bias.fill_(float("inf"))
-    with pytest.raises(NonFiniteError, match=r"loss is inf at step 1.*in the model: 4\.bias"):
-        fit(tmp_path, model=model)
-
-
-def test_no_checkpoint_holds_a_nan(tmp_path: Path) -> None:
-    """A buffer that no loss depends on turns NaN at step 3; the checkpoints of steps 1 and 2 stay."""
-    model = make_model()
-    model.register_buffer("counter", torch.zeros(2))
-    objective = Regression(model)
-
-    def scale(items: object) -> float:
-        if len(objective.calls) == 3:
-            model.counter[1] = float("nan")
-        return 1.0
-
-    objective.scale = scale
-    with pytest.raises(NonFiniteError, match="not finite after step 3: counter"):
-        fit(tmp_path, settings=dataclasses.replace(SIX, save_every=1), model=model, objective=objective)
-    assert checkpoints.steps_in(tmp_path / "checkpoints") == [1, 2]
-
-
-def test_a_metric_that_is_not_finite_stops(tmp_path: Path) -> None:
-    model = make_model()
-    objective = Regression(model)
-
-    class Bad(Regression):
-        def __call__(self, items):  # type: ignore[no-untyped-def]
-            step = super().__call__(items)
-            return dataclasses.replace(step, metrics={"rewards/chosen": (torch.tensor(float("nan")), 8)})
-
-    with pytest.raises(NonFiniteError, match="rewards/chosen is nan at step 1"):
-        fit(tmp_path, model=model, objective=Bad(**vars(objective)))
-
-
-@pytest.mark.parametrize(
-    "raised",
-    [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
-        RuntimeError("not enough memory: you tried to allocate 9 bytes"),
-        MemoryError(),
-    ],
-)
-def test_out_of_memory_says_what_to_lower(tmp_path: Path, raised: Exception) -> None:
-    class Greedy(Regression):
-        def __call__(self, items):  # type: ignore[no-untyped-def]
-            raise raised
-
-    model = make_model()
-    with pytest.raises(OutOfMemoryError) as error:
-        fit(tmp_path, model=model, objective=Greedy(model))
-    for setting in (
-        "training.micro_batch_size=8",
-        "model.max_length",
-        "training.gradient_checkpointing=true",
-    ):
-        assert setting in str(error.value)
-
-
-def test_another_error_passes_unchanged(tmp_path: Path) -> None:
-    class Broken(Regression):
-        def __call__(self, items):  # type: ignore[no-untyped-def]
-            raise RuntimeError("shapes do not match")
-
-    model = make_model()
-    with pytest.raises(RuntimeError, match=r"^shapes do not match$"):
-        fit(tmp_path, model=model, objective=Broken(model))

@@ -22,6 +22,7 @@ from align.training.loop import TrainSummary, train
 from align.training.update import Step
 
 CPU = torch.device("cpu")
+SIX = TrainingSettings(max_steps=6, batch_size=8, log_every=1, save_every=2, learning_rate=0.05)
 
 
 def make_items(count: int = 24) -> list[int]:
@@ -113,10 +114,17 @@ def fit(
     )
 
 
+def all_lines(directory: Path) -> list[dict[str, float]]:
+    """The lines of ``metrics.jsonl``."""
+    return list(read_metrics(directory / "metrics.jsonl"))
+
+
 def lines(directory: Path) -> list[dict[str, float]]:
     """The lines of ``metrics.jsonl`` without what a clock decides."""
-    kept = read_metrics(directory / "metrics.jsonl")
-    return [{name: value for name, value in line.items() if name not in CLOCK_KEYS} for line in kept]
+    return [
+        {name: value for name, value in line.items() if name not in CLOCK_KEYS}
+        for line in all_lines(directory)
+    ]
 
 
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:
