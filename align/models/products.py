@@ -91,7 +91,8 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input_NK: Tensor, weight_MK: Tensor, bias_M: Tensor | None) -> Tensor:
         whole_NK = filled(input_NK)
-        ctx.save_for_backward(whole_NK, weight_MK)
+        # as torch's own layer: below an adapter, weights that stay ask for no activations
+        ctx.save_for_backward(whole_NK if ctx.needs_input_grad[1] else None, weight_MK)
         ctx.rows = len(input_NK)
         return product(whole_NK, weight_MK, bias_M)[: ctx.rows]
 

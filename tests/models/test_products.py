@@ -76,6 +76,22 @@ def test_what_is_frozen_gets_no_gradient_and_costs_none(slow, asked):
     assert len(asked) == 3
 
 
+def test_frozen_weights_keep_no_activations(slow):
+    """Only weights that get a gradient need what they were multiplied with."""
+    layer, inputs = Linear(6, 4), torch.randn(5, 6, requires_grad=True)
+    for trained in (True, False):
+        layer.weight.requires_grad_(trained)
+        kept = []
+
+        def keep(tensor, kept=kept):
+            kept.append(tensor.shape)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            layer(inputs)
+        assert (torch.Size((32, 6)) in kept) == trained
+
+
 def test_strides_do_not_matter():
     one, other = torch.randn(9, 30), torch.randn(30, 12)
     wanted = (one.double() @ other.double()).float()
