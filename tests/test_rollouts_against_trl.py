@@ -188,7 +188,10 @@ def assert_same_walk(ours: Walk, logged: list[dict[str, float]], model: Any, sta
     assert [one["loss"] for one in ours.updates] == pytest.approx([one["loss"] for one in logged], **SAME)
     norms = [one["grad_norm"] for one in ours.updates]
     assert norms == pytest.approx([one["grad_norm"] for one in logged], rel=1e-3)
-    assert min(norms) > 1e-2
+    # where every reply of a minibatch is clipped, nothing moves
+    still = [one["policy/clip_fraction"] for one in ours.updates if one["grad_norm"] <= 1e-2]
+    assert all(share == 1.0 for share in still)
+    assert len(still) < UPDATES / 4
     generated = logged[:: EPOCHS * MINIBATCHES]
     for name, their_name in {"rollout/score": "reward", "rollout/length": "completions/mean_length"}.items():
         mine = [line[name] for line in lines(ours.directory)]
