@@ -62,9 +62,10 @@ def require_finite_gradients(
         return
     gradients = {name: one.grad for name, one in parameters.items() if one.grad is not None}
     guilty = nonfinite_names(gradients.items())
-    what = f"gradient of {_listed(guilty)}" if guilty else "global norm of the (finite) gradients"
-    if not gradients:  # under ZeRO, which parts them and lets go of them
-        what = "global norm of the gradients"
+    if guilty:
+        what = f"gradient of {_listed(guilty)}"
+    else:  # under ZeRO they are parted, and gone by now: nobody can tell
+        what = f"global norm of the {'(finite) ' if gradients else ''}gradients"
     raise NonFiniteError(_message(what, norm, f"step {step}", ids, ""))
 
 

@@ -24,8 +24,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, tuple[str, 
 def test_no_weight_takes_a_step_that_is_not_finite(
     stage: str, told: list[dict[str, tuple[str, bool]]]
 ) -> None:
-    what = "gradient of bias, weight" if stage == "0" else "global norm of the gradients"
+    what = "gradient of weight, bias" if stage == "0" else "global norm of the gradients"
     for rank in told:
         said, same = rank[stage]
         assert same
-        assert said.startswith((f"{what} is nan at step 1; batch: pair 3", "gradient of weight, bias is nan"))
+        assert said.startswith(f"{what} is nan at step 1; batch: pair 3")

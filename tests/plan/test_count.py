@@ -108,6 +108,13 @@ def test_weights_are_those_of_the_config() -> None:
 
 
 @pytest.mark.medium
+def test_a_run_looks_where_it_has_a_validation_split_and_no_rollouts() -> None:
+    assert needs_of(*stage_of("stage=sft"), PLAN, "cpu").looks
+    assert not needs_of(*stage_of("stage=sft", "dataset.validation_fraction=0"), PLAN, "cpu").looks
+    assert not needs_of(*stage_of("stage=online_dpo", "reward=gold"), PLAN, "cpu").looks
+
+
+@pytest.mark.medium
 def test_stages_that_sample_keep_reference_critic_and_memory() -> None:
     words = ("stage=ppo", "reward=gold", "sampling.max_new_tokens=64", "objective.minibatches=2")
     shared = needs_of(*stage_of(*words), PLAN, "cpu")
