@@ -22,8 +22,9 @@ LEGEND = (
     "ckpt: training.gradient_checkpointing",
     "adam: its moments, and under ZeRO the copy of the weights that it changes",
     "other: reference, reward models, keys and values, the process without a model",
-    "total: the most at once: in training, or where all weights are whole (sampling, a",
-    "  look at the validation split, loading); host: the processor's, for what is offloaded",
+    "total: the most at once, in training or where all weights are whole (loading,",
+    "  sampling, a look at the validation split)",
+    "host: the processor's memory for what is offloaded",
     "fits: the largest training.micro_batch_size; bold: the run as it is typed",
 )
 """What the columns say."""

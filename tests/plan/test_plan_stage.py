@@ -9,6 +9,7 @@ import pytest
 
 from align.__main__ import main
 from align.plan.needs import CHOICES
+from align.plan.table import LEGEND
 
 TINY = (
     "model.scratch.hidden_size=64",
@@ -35,6 +36,11 @@ def test_every_choice_is_a_line_and_the_run_is_planned(
     plan = json.loads((tmp_path / "plan" / "plan.json").read_text())["plans"][0]
     assert (plan["ranks"], plan["memory"], plan["run"]["choice"]) == (8, 4 * 10**9, "zero2")
     assert plan["needs"]["kv_cache"] > 0
+
+
+def test_the_legend_needs_no_breaking() -> None:
+    """The console breaks what is wider than a terminal, and hides it so from the width of what is said."""
+    assert max(map(len, LEGEND)) <= 80
 
 
 @pytest.mark.parametrize(
