@@ -7,7 +7,6 @@ Not a test: ``tests/plan/test_held_on_ranks.py`` starts it.
 from __future__ import annotations
 
 import gc
-import json
 import os
 import sys
 import warnings
@@ -19,10 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import torch  # noqa: E402
+from each_stage import write_each_stage  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from align.distributed.engine import open_engine  # noqa: E402
-from align.distributed.world import joined  # noqa: E402
 from align.models.policy import load_policy  # noqa: E402
 from align.models.settings import AdapterSettings, ModelSettings, ScratchSettings  # noqa: E402
 from align.packing.probe import open_forward  # noqa: E402
@@ -36,18 +35,10 @@ LENGTHS = (1, 32, 2, 32)
 """Prompts of a pass, tokens of each; replies, tokens of each."""
 STEPS = 3
 """The optimiser's moments are there from the second on; DeepSpeed knows the order of layers by the third."""
-STAGES = (0, 1, 2, 3)
-
-
-def main(place: Path) -> int:
-    """Writes ``held-RANK.json``: by stage, bytes of parameters, optimiser, all tensors, and peaks."""
-    with joined(timeout=300) as world:
-        found = {str(stage): _held(stage) for stage in STAGES}
-    (place / f"held-{world.rank}.json").write_text(json.dumps(found))
-    return 0
 
 
 def _held(stage: int) -> dict[str, int]:
+    """Bytes of parameters, optimiser, all tensors, and peaks."""
     kept = _all()  # so that no address is given out again
     before = {one.untyped_storage()._cdata for one in kept}
     model = ModelSettings(scratch=SHAPE, max_length=128)
@@ -110,4 +101,4 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 if __name__ == "__main__":
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(write_each_stage(Path(sys.argv[1]), "held", _held))

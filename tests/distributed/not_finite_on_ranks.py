@@ -5,35 +5,26 @@ Not a test: ``test_not_finite.py`` starts it.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import torch  # noqa: E402
+from each_stage import write_each_stage  # noqa: E402
 from torch import nn  # noqa: E402
 
 from align.distributed.engine import open_engine  # noqa: E402
-from align.distributed.world import joined, world  # noqa: E402
+from align.distributed.world import world  # noqa: E402
 from align.errors import NonFiniteError  # noqa: E402
 from align.settings import DeepspeedSettings  # noqa: E402
 from align.training.guards import require_finite_gradients  # noqa: E402
 
-STAGES = (0, 1, 2, 3)
-
-
-def main(place: Path) -> int:
-    """Writes ``told-RANK.json``: by stage, what was said, and whether rank 0 finds the weights as before."""
-    with joined(timeout=300) as this:
-        found = {str(stage): _refused(stage) for stage in STAGES}
-    (place / f"told-{this.rank}.json").write_text(json.dumps(found))
-    return 0
-
 
 def _refused(stage: int) -> tuple[str, bool]:
+    """What was said, and whether rank 0 finds the weights as before."""
     torch.manual_seed(0)
     model = nn.Linear(8, 4)
     own = dict(model.named_parameters())
@@ -55,4 +46,4 @@ def _refused(stage: int) -> tuple[str, bool]:
 
 if __name__ == "__main__":
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(write_each_stage(Path(sys.argv[1]), "told", _refused))
