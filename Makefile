@@ -10,10 +10,10 @@ WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 XDIST := -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format trl-ppo clean
+.PHONY: help setup demo test test-medium test-slow check format trl-ppo clean
 
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## create .venv with the pinned packages and the project itself
 
@@ -41,6 +41,10 @@ check: $(STAMP) ## style, types and the fast tests
 test: $(STAMP) ## all tests but the long ones
 	@echo "== tests =="
 	$(BIN)/pytest $(XDIST) -q -m "not slow"
+
+test-medium: $(STAMP) ## of these, the ones that `make check` leaves out
+	@echo "== tests of real models and real runs =="
+	$(BIN)/pytest $(XDIST) -q -m "(medium or realdata) and not slow"
 
 test-slow: $(STAMP) ## the long tests: kills, whole pipelines
 	@echo "== long tests =="

@@ -50,17 +50,22 @@ class Command:
 
 
 def start(worker: Path, place: Path, ranks: int = RANKS) -> subprocess.CompletedProcess[str]:
-    """Runs a file of Python on ranks, a thread each, with ``place`` as its word; it must end well on all."""
+    """Runs a file of Python on ranks, a thread each, with ``place`` as its word; it must end well on all.
+
+    No rank compiles anything: a first start takes no compiler, and no longer than the next.
+    """
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    compiled = place.with_name("compiled")
     found = subprocess.run(
         [*launcher, str(worker), str(place)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TORCH_EXTENSIONS_DIR": str(compiled)},
         capture_output=True,
         text=True,
         timeout=600,
         check=False,
     )
     assert found.returncode == 0, found.stderr[-6000:]
+    assert not compiled.exists()
     return found
 
 

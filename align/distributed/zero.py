@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -226,9 +227,12 @@ def _deepspeed() -> Any:
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     os.environ.setdefault("LOCAL_RANK", "0")  # it asks for it, even where there is one rank
-    import deepspeed
+    with _left_out("mlflow"):
+        import deepspeed
     from torch import distributed
 
+    # a sum in shared memory for inference under tensor parallelism: a first start would compile it (40 s)
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     # its own calls, by names that torch has new ones for, at every step
     warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
@@ -239,6 +243,17 @@ def _deepspeed() -> Any:
         # as long as the process: DeepSpeed knows it from its first training to its last
         atexit.register(distributed.destroy_process_group)
     return deepspeed
+
+
+@contextmanager
+def _left_out(module: str) -> Iterator[None]:
+    """Within, the module is not found: DeepSpeed's tuner, which nothing calls, would import mlflow (2 s)."""
+    absent = sys.modules.setdefault(module, None) is None  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        if absent:
+            del sys.modules[module]
 
 
 def _config(settings: DeepspeedSettings, numbers: int, max_norm: float) -> dict[str, Any]:

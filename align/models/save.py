@@ -17,7 +17,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, modeling_utils
 
 from align.files import sync, write_json
 from align.models.build import quiet
@@ -64,7 +64,7 @@ def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path) 
     only read.
     """
     base = plain_model(model)
-    with quiet(), whole_folder(directory) as aside:
+    with quiet(), _never_wrapped(), whole_folder(directory) as aside:
         _without_bits(base).save_pretrained(aside, state_dict=merged_state(model))
         if virtual_of(base) is not None:
             model.save_pretrained(aside, save_embedding_layers=False)
@@ -80,6 +80,20 @@ def save_adapter(model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path
         model.save_pretrained(aside, save_embedding_layers=False)
         tokenizer.save_pretrained(aside)
         write_json(aside / BASE_FILE, {"sha256": backbone_fingerprint(model)})
+
+
+@contextmanager
+def _never_wrapped() -> Iterator[None]:
+    """transformers looks for wrappers around what it saves, and imports DeepSpeed (2 s) to know its own.
+
+    ``save_model`` is handed plain models alone.
+    """
+    search = modeling_utils.unwrap_model
+    modeling_utils.unwrap_model = lambda model, recursive=False: model
+    try:
+        yield
+    finally:
+        modeling_utils.unwrap_model = search
 
 
 def _without_bits(base: Any) -> Any:

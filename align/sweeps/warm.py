@@ -11,8 +11,6 @@ import importlib
 import os
 from typing import Any, cast
 
-from align.distributed.imports import load_engines
-
 MODULES = (
     "align.models.policy",
     "align.models.scalar",
@@ -36,7 +34,6 @@ def warm() -> bool:
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     for name in MODULES:
         importlib.import_module(name)
-    load_engines()
     gc.collect()
     gc.freeze()
     import torch
