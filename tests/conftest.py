@@ -14,6 +14,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _figures_of_runs() -> None:
+    """Drawn small; what a figure shows is held by ``tests/report`` and by the runs of whole loops."""
+    from little_drawn import draw_little
+
+    draw_little()
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What runs keep for later ones lies in the session's folder, for subprocesses too: never at home."""
     with pytest.MonkeyPatch.context() as patch:

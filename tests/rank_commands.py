@@ -18,11 +18,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 def main(place: Path) -> int:
     """Writes each command's exit code to ``codes-RANK.json``; ends at the first that is not as expected."""
+    from little_drawn import draw_little
+
     from align.__main__ import main as command
     from align.distributed.world import joined
     from align.packing import head
     from align.training import loop
 
+    draw_little()
     codes: list[int] = []
     take_step = loop._take_step
     with joined(timeout=300) as world:

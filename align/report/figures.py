@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,24 +24,41 @@ T = TypeVar("T")
 PANEL_INCHES = (3.4, 2.7)
 DOTS_PER_INCH = 150
 MOST_COLUMNS = 3
+LEFT, RIGHT, ABOVE, BELOW = 0.68, 0.14, 0.42, 0.48
+"""Inches around a curve: for the numbers beside it, for a title above a power of ten, for what is below."""
+FOOT_LETTERS, FOOT_INCHES = 50, 0.16
+"""Letters of a line at the foot for each column above it; how high a line is."""
 
 HOUSEKEEPING = CLOCK_KEYS | {"step", "epoch", "learning_rate", "tokens", "fill_rate"}
 """Keys of ``metrics.jsonl`` that say how the run went, not what was learnt; drawn only when asked for."""
 
 
 def training_figure(run_dir: Path, path: Path, metrics: Sequence[str] | None = None) -> Figure:
-    """Curves of one run: a panel a metric over steps.
+    """Curves of one run over steps: what was learnt, the loss first; chosen and rejected on one panel.
 
-    ``metrics`` names what to draw; None draws every number of ``metrics.jsonl`` but housekeeping, the
-    loss first. Returns the figure that was written to ``path``.
+    ``metrics`` names what to draw, a panel each; None draws every number of ``metrics.jsonl`` but
+    housekeeping. Numbers that never changed are written at the foot. Returns the figure that was written to
+    ``path``.
 
     Raises:
         DataError: metrics.jsonl is missing or damaged, or holds none of the metrics.
     """
     lines = read_metrics(run_dir / "metrics.jsonl")
     names = _learnt(lines) if metrics is None else metrics
-    curves = [panels.curves(lines, {name: name}, title=name) for name in names]
-    return _save(curves, path, drawn_from=[run_dir])
+    constant = _constant(lines, names) if metrics is None else {}
+    shown = _on_one_panel([name for name in names if name not in constant])
+    curves = [panels.curves(lines, series, title=title) for title, series in shown.items()]
+    words = ", ".join(f"{name} {value:g}" for name, value in constant.items())
+    width = FOOT_LETTERS * min(len(curves), MOST_COLUMNS)
+    foot = textwrap.wrap(f"did not change: {words}", width) if words else []
+    room = len(foot) * FOOT_INCHES + 0.1 * bool(foot)
+    figure = _grid(curves, [run_dir], room)
+    _in_even_panels(figure, room)
+    if foot:
+        figure.text(
+            LEFT, room / 2, "\n".join(foot), transform=figure.dpi_scale_trans, fontsize=8, va="center"
+        )
+    return _written(figure, path)
 
 
 def reward_figure(run_dir: Path, path: Path) -> Figure:
@@ -91,22 +109,68 @@ def _learnt(lines: Sequence[Mapping[str, Any]]) -> list[str]:
     return sorted(names, key=lambda name: (name != "loss", name))
 
 
+def _constant(lines: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
+    """Numbers that were logged more than once and were the same each time; none where all are."""
+    logged = {name: [line[name] for line in lines if name in line] for name in names}
+    found = {name: values[0] for name, values in logged.items() if len(values) > 1 and len(set(values)) == 1}
+    return found if len(found) < len(names) else {}
+
+
+def _on_one_panel(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Title -> what a curve is called -> its metric: what was chosen and what was rejected share a scale."""
+    shown: dict[str, dict[str, str]] = {}
+    for name in names:
+        of, _, which = name.rpartition("/")
+        pair = {side: f"{of}/{side}" for side in ("chosen", "rejected")}
+        if of and which in pair and set(pair.values()) <= set(names):
+            shown[of] = pair
+        else:
+            shown[name] = {name: name}
+    return shown
+
+
 def _if_there(path: Path, read: Callable[[Path], list[T]]) -> list[T]:
     return read(path) if path.exists() else []
 
 
 def _save(drawn: Sequence[panels.Panel | None], path: Path, drawn_from: Sequence[Path]) -> Figure:
-    """Lays the panels out in a grid and writes the PNG, whole or not at all."""
+    """Panels of any kind, each as large as its labels leave it."""
+    figure = _grid(drawn, drawn_from)
+    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+    return _written(figure, path)
+
+
+def _grid(drawn: Sequence[panels.Panel | None], drawn_from: Sequence[Path], foot: float = 0.0) -> Figure:
+    """The panels that there are, in rows of three, above as many inches of room."""
     there = [panel for panel in drawn if panel is not None]
     if not there:
         raise DataError(f"{', '.join(map(str, drawn_from))}: nothing to draw (no metrics, no results)")
     columns = min(len(there), MOST_COLUMNS)
     rows = math.ceil(len(there) / columns)
-    size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows)
-    figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+    size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows + foot)
+    figure = Figure(figsize=size, dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)
     for index, panel in enumerate(there):
         panel(figure.add_subplot(rows, columns, index + 1))
+    return figure
+
+
+def _in_even_panels(figure: Figure, foot: float) -> None:
+    """Curves need the same room each; to find out how much takes as long as drawing them."""
+    wide, high = figure.get_size_inches()
+    inner = (PANEL_INCHES[0] - LEFT - RIGHT, PANEL_INCHES[1] - ABOVE - BELOW)
+    figure.subplots_adjust(
+        left=LEFT / wide,
+        right=1 - RIGHT / wide,
+        top=1 - ABOVE / high,
+        bottom=(BELOW + foot) / high,
+        wspace=(LEFT + RIGHT) / inner[0],
+        hspace=(ABOVE + BELOW) / inner[1],
+    )
+
+
+def _written(figure: Figure, path: Path) -> Figure:
+    """As PNG, whole or not at all."""
     with written_aside(path) as file:
         figure.savefig(file, format="png", metadata={"Software": None})  # the same data, the same bytes
     return figure

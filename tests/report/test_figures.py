@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from little_drawn import every_metric
 
 from align.errors import DataError
+from align.report import figures
 from align.report.figures import pipeline_figure, reward_figure, training_figure
 from align.report.files import write_results
 from align.types import Result
@@ -158,6 +160,20 @@ def test_the_same_data_gives_the_same_bytes(
     assert (tmp_path / "again.png").read_bytes() == drawn[1].read_bytes()
 
 
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A figure shows every metric."""
+    monkeypatch.setattr(figures, "_learnt", every_metric)
+
+
+def _logged(folder: Path, rows: list[dict[str, float]]) -> Path:
+    """A run's directory with these lines, a step each."""
+    text = "".join(f"{json.dumps({'step': n} | row)}\n" for n, row in enumerate(rows, start=1))
+    (folder / "metrics.jsonl").write_text(text)
+    return folder
+
+
+@pytest.mark.usefixtures("whole")
 def test_training_figure_draws_all_that_was_learnt(run_dirs: dict[str, Path], tmp_path: Path) -> None:
     figure = training_figure(run_dirs["dpo"], tmp_path / "t.png")
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["loss", "accuracy", "validation"]
@@ -165,6 +181,50 @@ def test_training_figure_draws_all_that_was_learnt(run_dirs: dict[str, Path], tm
     assert _size(tmp_path / "t.png") == (1530, 405)
     asked = training_figure(run_dirs["dpo"], tmp_path / "t.png", metrics=["learning_rate"])
     assert [ax.get_title(loc="left") for ax in asked.axes] == ["learning_rate"]
+
+
+@pytest.mark.usefixtures("whole")
+def test_chosen_and_rejected_are_on_one_scale(tmp_path: Path) -> None:
+    rows = [
+        {"rewards/chosen": n, "rewards/rejected": -n, "logps/chosen": -n, "loss": 1 / n} for n in (1.0, 2.0)
+    ]
+    figure = training_figure(_logged(tmp_path, rows), tmp_path / "t.png")
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["loss", "logps/chosen", "rewards"]
+    chosen, rejected = _panel(figure, "rewards").lines
+    assert (_points(chosen), _points(rejected)) == ([(1, 1), (2, 2)], [(1, -1), (2, -2)])
+    assert (chosen.get_label(), rejected.get_label()) == ("chosen", "rejected")
+
+
+@pytest.mark.usefixtures("whole")
+def test_what_never_changed_is_written_at_the_foot(tmp_path: Path) -> None:
+    """Where nothing changed, all of it is drawn; what was logged once is."""
+    rows = [{"loss": 1 / n, "kl_coef": 0.05, "alarms/raised": 0.0} for n in (1, 2, 3)]
+    rows[2]["validation"] = 0.5
+    figure = training_figure(_logged(tmp_path, rows), tmp_path / "t.png")
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["loss", "validation"]
+    (foot,) = figure.texts
+    assert foot.get_text() == "did not change: alarms/raised 0, kl_coef 0.05"
+    box, below = foot.get_window_extent(), min(ax.get_tightbbox().y0 for ax in figure.axes)
+    assert box.y0 > 0
+    assert box.y1 < below
+    still = training_figure(_logged(tmp_path, [{"loss": 1.0}, {"loss": 1.0}]), tmp_path / "s.png")
+    assert [ax.get_title(loc="left") for ax in still.axes] == ["loss"]
+    assert not still.texts
+
+
+@pytest.mark.usefixtures("whole")
+@pytest.mark.parametrize("scale", [1e-9, 1.0, -123456.0, 1e12])
+def test_no_label_runs_into_another_panel(scale: float, tmp_path: Path) -> None:
+    """Whatever the numbers: in a grid of three by two, nothing overlaps, and nothing is cut off."""
+    names = ["loss", "a/of", "b/of", "c/of", "d/of", "e/of"]
+    rows = [dict.fromkeys(names, scale * (1 + n / 1000)) for n in range(4)]
+    figure = training_figure(_logged(tmp_path, rows), tmp_path / "t.png")
+    boxes = [ax.get_tightbbox() for ax in figure.axes]
+    assert len(boxes) == 6
+    for place, box in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
+        assert not any(box.overlaps(other) for other in boxes[place + 1 :])
 
 
 def test_reward_figure_ends_in_the_accuracy(run_dirs: dict[str, Path], tmp_path: Path) -> None:

@@ -20,20 +20,13 @@ import signal
 import sys
 from typing import Any
 
-import datasets
-import matplotlib.figure
-import trl
+from little_drawn import draw_little
 
-import align.report.figures
-import align.stages._common
-import align.training.objectives
 from align.__main__ import main
 from align.generation import sampler
 from align.ppo import asking, course, online
+from align.sweeps.warm import warm
 from align.tracking.metrics import MetricsFile
-
-IMPORTED = (datasets, matplotlib.figure, trl, align.report.figures, align.stages._common)
-IMPORTED += (align.training.objectives,)
 
 
 def arm(event: str, part: str, time: int) -> None:
@@ -89,5 +82,7 @@ def sit(words: list[str], kill: tuple[str, str, int] | None) -> int:
 
 
 if __name__ == "__main__":
+    warm()
+    draw_little()
     statuses = [sit(one["words"], one["kill"]) for one in json.load(sys.stdin)]
     print(json.dumps(statuses))
