@@ -19,7 +19,7 @@ import pytest
 
 from align.distributed import pulse
 from align.distributed.failures import Failure, culprit, read_failure, write_done, write_failure
-from align.distributed.pulse import Beat, Pulse, at_work, excused, mark, read_beat
+from align.distributed.pulse import Beat, Pulse, at_work, excused, mark, process_state, read_beat
 from align.distributed.verdict import Ends, verdict
 from align.distributed.watch import Outside, main_thread, stuck, where
 from align.distributed.watcher import Hung
@@ -54,10 +54,12 @@ def test_a_rank_has_time_to_begin() -> None:
 
 def test_a_process_at_work_is_alive_without_a_sign() -> None:
     """Its beats are 20 s old; from outside it is seen to compute, a sleeping one is not."""
-    outside, now = Outside(), time.monotonic()
     works = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    sleeps = subprocess.Popen(["sleep", "60"])
+    sleeps = subprocess.Popen(["sleep", "600"])
     try:
+        while process_state(sleeps.pid) != "S":  # it still reads its libraries, which is work
+            time.sleep(0.1)
+        outside, now = Outside(), time.monotonic()
         beats = {rank: replace(beat(at=now - 1000), pid=one.pid) for rank, one in enumerate((works, sleeps))}
         outside.refreshed(beats, now)
         until = now + PATIENCE
