@@ -111,7 +111,9 @@ def _learnt(lines: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _constant(lines: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
     """Numbers that were logged more than once and were the same each time; none where all are."""
-    logged = {name: [line[name] for line in lines if name in line] for name in names}
+    logged = {
+        name: [line[name] for line in lines if isinstance(line.get(name), int | float)] for name in names
+    }
     found = {name: values[0] for name, values in logged.items() if len(values) > 1 and len(set(values)) == 1}
     return found if len(found) < len(names) else {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ def whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "_learnt", every_metric)
 
 
-def _logged(folder: Path, rows: list[dict[str, float]]) -> Path:
+def _logged(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """A run's directory with these lines, a step each."""
     text = "".join(f"{json.dumps({'step': n} | row)}\n" for n, row in enumerate(rows, start=1))
     (folder / "metrics.jsonl").write_text(text)
@@ -197,8 +198,8 @@ def test_chosen_and_rejected_are_on_one_scale(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("whole")
 def test_what_never_changed_is_written_at_the_foot(tmp_path: Path) -> None:
-    """Where nothing changed, all of it is drawn; what was logged once is."""
-    rows = [{"loss": 1 / n, "kl_coef": 0.05, "alarms/raised": 0.0} for n in (1, 2, 3)]
+    """Where nothing changed, all of it is drawn; what was logged once is; what is no number is left out."""
+    rows = [{"loss": 1 / n, "kl_coef": 0.05, "alarms/raised": 0.0, "of": ["a", "b"]} for n in (1, 2, 3)]
     rows[2]["validation"] = 0.5
     figure = training_figure(_logged(tmp_path, rows), tmp_path / "t.png")
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["loss", "validation"]
