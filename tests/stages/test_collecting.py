@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sittings import Kill, sittings
 from tiny_runs import SHAPE, STEPS, WORLD, align, lines, record, stopped, train
 
 from align.__main__ import main
@@ -19,7 +18,6 @@ from align.pairs.records import read_records
 from align.tensors import SampledReply
 from experiments.collect.serving import completion, serving
 
-ROOT = Path(__file__).parents[2]
 SMALL = ("collection.limit=5", "collection.chunk=2", "sampling.max_new_tokens=12")
 FILES = ("outcomes.jsonl", "records.jsonl", "manifest.json", "samples.jsonl", "results.json")
 
@@ -117,7 +115,7 @@ def test_a_server_writes_instead_of_a_policy(tmp_path: Path) -> None:
     assert record(tmp_path / "run")["servers"] == {"model": f"{server.url} judge-large"}
 
 
-POINTS = {
+POINTS: dict[str, Kill] = {
     "before anything is collected": ("open", "outcomes.jsonl", 1),
     "as the file of outcomes is made whole": ("os.rename", ".outcomes.jsonl", 1),
     "in the first chunk": ("token", "", 5),
@@ -136,17 +134,11 @@ def test_killed_at_any_point_it_goes_on_to_the_same_bytes(tmp_path: Path) -> Non
     start = train("sft", tmp_path / "sft", "training.max_steps=60")
     more = ("collection.limit=8", "sampling.max_new_tokens=40")
     runs = {name: tmp_path / f"run{number}" for number, name in enumerate(["unbroken", *POINTS])}
-    sittings: list[dict[str, Any]] = [{"words": words(runs["unbroken"], start, *more), "kill": None}]
+    asked: list[tuple[tuple[str, ...], Kill | None]] = [(words(runs["unbroken"], start, *more), None)]
     for name, point in POINTS.items():
-        sittings.append({"words": words(runs[name], start, *more), "kill": point})
-        sittings.append({"words": words(runs[name], start, *more, "resume=true"), "kill": None})
-    program = Path(__file__).with_name("killed_commands.py")
-    done = subprocess.run(
-        [sys.executable, str(program)], input=json.dumps(sittings), capture_output=True, text=True, cwd=ROOT,
-        check=True,
-    )  # fmt: skip
-    statuses = json.loads(done.stdout.splitlines()[-1])
-    assert statuses == [0, *([-signal.SIGKILL, 0] * len(POINTS))], done.stderr
+        asked.append((words(runs[name], start, *more), point))
+        asked.append((words(runs[name], start, *more, "resume=true"), None))
+    assert sittings(*asked) == [0, *([-signal.SIGKILL, 0] * len(POINTS))]
     found = results(runs["unbroken"])
     assert found["collect/pairs"]["value"] > 4, "there are pairs to lose"
     for name, run in runs.items():

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,15 +10,12 @@ import pytest
 from rollout_runs import PRODUCTS, ROLLOUTS, last_state
 from rollout_runs import words as rollout_words
 from served_policies import serving_policy, words_for
+from sittings import Kill, sittings
 from tiny_runs import SHAPE, STEPS, WORLD, lines, record
 
 from align.training import checkpoints
 
 pytestmark = pytest.mark.slow
-
-PROGRAM = Path(__file__).with_name("killed_commands.py")
-ROOT = PROGRAM.parents[2]
-Kill = tuple[str, str, int]
 
 POINTS: dict[str, Kill] = {
     "before there is a run.json": ("os.rename", ".run.json", 1),
@@ -74,21 +67,6 @@ FEW_OF_ONE_THAT_ENDS_EARLY = (
 """Where ``objective.target_kl`` ends iterations, the updates are not counted off in eights."""
 FEW = ("after the first step, before any save", "between two steps", "inside the second save")
 FEW += ("right before the model is whole",)
-
-
-def sittings(*asked: tuple[list[str], Kill | None]) -> list[int]:
-    """Exit statuses of commands, each killed at its point or left alone."""
-    done = subprocess.run(
-        [sys.executable, str(PROGRAM)],
-        input=json.dumps([{"words": words, "kill": kill} for words, kill in asked]),
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
-    assert done.returncode == 0, done.stderr
-    found: list[int] = json.loads(done.stdout)
-    return found
 
 
 def assert_same_run(broken: Path, whole: Path, when: str) -> None:
