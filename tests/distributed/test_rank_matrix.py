@@ -65,8 +65,10 @@ def test_three_ranks(alone: Path, tmp_path: Path) -> None:
         assert_same_path(alone / stage, tmp_path / stage, len(lines(alone / stage)))
 
 
-def test_one_rank_under_deepspeed(alone: Path, tmp_path: Path) -> None:
+def test_one_rank_under_deepspeed(alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No launcher at all."""
+    # which DeepSpeed is told, and which must not tell other tests' commands that they are ranks
+    monkeypatch.setenv("LOCAL_RANK", "0")
     for kind in ("zero1", "zero3"):
         root = tmp_path / kind
         align(*stages_of(root, alone)["sft"], f"deepspeed={kind}")
