@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from align.distributed.failures import has_ended, write_done, write_failure
 from align.distributed.parent import die_with_parent
@@ -51,6 +53,18 @@ def guarded(folder: Path, work: Callable[[], None]) -> int:
     return 0
 
 
+def leave(code: int) -> NoReturn:
+    """Ends the process once all that was put off to its end is done, without taking the interpreter apart.
+
+    Threads of C++ libraries that still run by then abort now and then, and a run that is whole, each rank's
+    work written down as done, would be told to have failed by SIGABRT.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def share_cores() -> None:
     """Gives this rank its part of the cores, before torch counts them; what the user has set stays."""
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -73,4 +87,4 @@ def _linger(folder: Path, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    leave(main(Path(sys.argv[1])))
