@@ -46,7 +46,8 @@ def training_figure(run_dir: Path, path: Path, metrics: Sequence[str] | None = N
     lines = read_metrics(run_dir / "metrics.jsonl")
     names = _learnt(lines) if metrics is None else metrics
     constant = _constant(lines, names) if metrics is None else {}
-    shown = _on_one_panel([name for name in names if name not in constant])
+    drawn = [name for name in names if name not in constant]
+    shown = _on_one_panel(drawn) if metrics is None else {name: {name: name} for name in drawn}
     curves = [panels.curves(lines, series, title=title) for title, series in shown.items()]
     words = ", ".join(f"{name} {value:g}" for name, value in constant.items())
     width = FOOT_LETTERS * min(len(curves), MOST_COLUMNS)
@@ -115,7 +116,7 @@ def _constant(lines: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[
         name: [line[name] for line in lines if isinstance(line.get(name), int | float)] for name in names
     }
     found = {name: values[0] for name, values in logged.items() if len(values) > 1 and len(set(values)) == 1}
-    return found if len(found) < len(names) else {}
+    return found if len(found) < sum(map(bool, logged.values())) else {}
 
 
 def _on_one_panel(names: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -194,6 +194,8 @@ def test_chosen_and_rejected_are_on_one_scale(tmp_path: Path) -> None:
     chosen, rejected = _panel(figure, "rewards").lines
     assert (_points(chosen), _points(rejected)) == ([(1, 1), (2, 2)], [(1, -1), (2, -2)])
     assert (chosen.get_label(), rejected.get_label()) == ("chosen", "rejected")
+    asked = training_figure(tmp_path, tmp_path / "t.png", metrics=["rewards/chosen", "rewards/rejected"])
+    assert [ax.get_title(loc="left") for ax in asked.axes] == ["rewards/chosen", "rewards/rejected"]
 
 
 @pytest.mark.usefixtures("whole")
@@ -208,7 +210,9 @@ def test_what_never_changed_is_written_at_the_foot(tmp_path: Path) -> None:
     box, below = foot.get_window_extent(), min(ax.get_tightbbox().y0 for ax in figure.axes)
     assert box.y0 > 0
     assert box.y1 < below
-    still = training_figure(_logged(tmp_path, [{"loss": 1.0}, {"loss": 1.0}]), tmp_path / "s.png")
+    still = training_figure(
+        _logged(tmp_path, [{"loss": 1.0, "of": ["a"]}, {"loss": 1.0}]), tmp_path / "s.png"
+    )
     assert [ax.get_title(loc="left") for ax in still.axes] == ["loss"]
     assert not still.texts
 
