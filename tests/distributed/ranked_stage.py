@@ -90,6 +90,14 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _spoil() -> None:
+    """Its libraries will not bear to be taken apart at the end."""
+    import ctypes
+
+    c = ctypes.CDLL(None)
+    c.__cxa_atexit(c.abort, None, None)
+
+
 def _stop() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
     # set going to tell its stack, it may run on before another thread has written it down
