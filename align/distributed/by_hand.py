@@ -23,7 +23,7 @@ from align.distributed.pulse import PERIOD, Pulse, beat_file, read_beat
 from align.distributed.rank import guarded, ranks_here, share_cores
 from align.distributed.settings import LaunchSettings
 from align.distributed.slurm import adopt_srun
-from align.distributed.watch import SHARE_OF_GRACE, Outside, is_alive, kill, stack_of, stuck, where
+from align.distributed.watch import SHARE_OF_GRACE, Judge, is_alive, kill, stack_of, where
 from align.distributed.watcher import MERCY
 from align.distributed.world import world
 from align.errors import ConfigError, RankError
@@ -103,11 +103,10 @@ class Guard(threading.Thread):
         super().__init__(name="guard", daemon=True)
         self._folder = _common_folder()
         self._me = world().rank
-        self._limit = settings.grace * SHARE_OF_GRACE
         self._over = threading.Event()
         self._since = time.monotonic()
         self._gone: dict[int, float] = {}
-        self._outside = Outside()
+        self._judge = Judge(settings.grace * SHARE_OF_GRACE)
 
     def __enter__(self) -> Guard:
         self.start()
@@ -135,7 +134,7 @@ class Guard(threading.Thread):
             if now - when > 2 * MERCY:
                 self._say(f"rank {rank} is gone: it was at {where(read_beat(self._folder, rank))}")
                 os._exit(RankError.exit_code)
-        found = stuck(self._outside.refreshed(alive, now), now, self._since, self._limit)
+        found = self._judge.stuck(alive, now)
         if found is None or any(rank < self._me for rank in alive if rank != found.rank):
             return
         beat = alive[found.rank]

@@ -12,14 +12,14 @@ import faulthandler
 import json
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
+
+from align.distributed.stacks import Frame, Stacks
 
 PERIOD = 0.5
 """Seconds between signs of life."""
@@ -102,14 +102,15 @@ class Pulse(threading.Thread):
         self._parent = parent
         self._over = threading.Event()
         # kept open: the handler writes to it from wherever the process hangs
-        self._stacks = stack_file(folder, rank).open("w", encoding="utf-8")
+        self._asked = stack_file(folder, rank).open("w", encoding="utf-8")
+        self._stacks = Stacks()
         self._quiet_since = time.monotonic()
-        self._stack: tuple[tuple[int, int], ...] = ()
+        self._stack: tuple[Frame, ...] = ()
         self._used = _used_here()
         self._used_by_children: float | None = None
 
     def __enter__(self) -> Pulse:
-        faulthandler.register(signal.SIGUSR1, file=self._stacks, all_threads=True)
+        faulthandler.register(signal.SIGUSR1, file=self._asked, all_threads=True)
         self._beat()
         self.start()
         return self
@@ -126,8 +127,9 @@ class Pulse(threading.Thread):
 
     def _beat(self) -> None:
         now = time.monotonic()
-        frames = sys._current_frames()
-        stack = _signature(frames.get(threading.main_thread().ident or 0))
+        main = threading.main_thread().ident or 0
+        stacks = self._stacks.take()
+        stack = stacks.get(main, ())
         # counted where the stack has moved, too: a long call that lets no thread run may come before the next
         used = _used_here()
         if stack != self._stack or at_work(used - self._used + self._children(), now - self._quiet_since):
@@ -135,11 +137,11 @@ class Pulse(threading.Thread):
             self._used, self._used_by_children = used, None
         beat = Beat(
             pid=os.getpid(),
-            thread=threading.main_thread().ident or 0,
+            thread=main,
             at=now,
             quiet=now - self._quiet_since,
-            waits=_waits(frames),
-            place=_place(frames.get(threading.main_thread().ident or 0)),
+            waits=_waits(stacks),
+            place=_place(stack),
             mark=_marks[0],
         )
         aside = self._file.with_suffix(".part")
@@ -166,15 +168,6 @@ def read_beat(folder: Path, rank: int) -> Beat | None:
         return Beat(**json.loads(beat_file(folder, rank).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-
-
-def _signature(frame: FrameType | None) -> tuple[tuple[int, int], ...]:
-    """Each frame's code and the instruction that it is at."""
-    found = []
-    while frame is not None:
-        found.append((id(frame.f_code), frame.f_lasti))
-        frame = frame.f_back
-    return tuple(found)
 
 
 def _used_here() -> float:
@@ -210,15 +203,17 @@ def _helpers() -> list[threading.Thread]:
     ]
 
 
-def _waits(frames: dict[int, FrameType]) -> str:
+def _waits(stacks: Mapping[int, Sequence[Frame]]) -> str:
     if _excuses:
         return _excuses[-1]
     helpers = {thread.ident for thread in _helpers()}
-    for thread, frame in frames.items():
-        file = frame.f_code.co_filename
+    for thread, stack in stacks.items():
+        if not stack or thread in helpers:
+            continue
+        inner = stack[0]
         for what, rooms in _WAITING_ROOMS.items():
-            if thread not in helpers and any(room in file for room in rooms):
-                return f"{what} ({Path(file).name}:{frame.f_lineno})"
+            if any(room in inner.file for room in rooms):
+                return f"{what} ({Path(inner.file).name}:{inner.line})"
     return "the disk" if process_state(os.getpid(), threading.main_thread().native_id) == "D" else ""
 
 
@@ -234,11 +229,9 @@ def process_state(pid: int, thread: int | None = None) -> str:
         return ""
 
 
-def _place(frame: FrameType | None) -> str:
+def _place(stack: Sequence[Frame]) -> str:
     root = str(Path(__file__).resolve().parent.parent.parent)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if file.startswith(root) and "site-packages" not in file:
-            return f"{Path(file).relative_to(root)}:{frame.f_lineno} in {frame.f_code.co_name}"
-        frame = frame.f_back
+    for frame in stack:
+        if frame.file.startswith(root) and "site-packages" not in frame.file:
+            return f"{Path(frame.file).relative_to(root)}:{frame.line} in {frame.function}"
     return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import time
 from collections.abc import Mapping
@@ -12,9 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from align.distributed.pulse import PERIOD, Beat, at_work, process_state, read_beat, stack_file
+from align.distributed.stacks import by_thread
 
 SHARE_OF_GRACE = 0.7
 """A rank that stood still for this share of ``launch.grace`` hangs: the rest is for ending all of them."""
+
+ASLEEP = 4 * PERIOD
+"""Seconds between two looks from which on whoever looks stood still as well (a paused container)."""
 
 _FRAMES = 14
 """Frames of a stack that are shown, innermost first."""
@@ -60,22 +63,43 @@ class Outside:
         }
 
 
+class Judge:
+    """Says who hangs, look by look; what was before it began, or while it stood still itself, is no hang.
+
+    Args:
+        limit: seconds that a rank may stand still.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._since = self._looked = time.monotonic()
+        self._outside = Outside()
+
+    def stuck(self, beats: Mapping[int, Beat | None], now: float) -> Stuck | None:
+        """The rank that hangs, if one does; ``beats`` are the newest signs of the ranks at work."""
+        if now - self._looked > ASLEEP:
+            self._since = now
+        self._looked = now
+        return stuck(self._outside.refreshed(beats, now), now, self._since, self._limit)
+
+
 def stuck(beats: Mapping[int, Beat | None], now: float, since: float, limit: float) -> Stuck | None:
     """The rank that has stood still longest, if longer than ``limit`` seconds; None where all are alive.
 
     Args:
         beats: the newest sign of each rank that should be at work.
-        now, since: seconds of the monotonic clock; the ranks were started at ``since``.
+        now, since: seconds of the monotonic clock; what was before ``since`` is held against nobody.
     """
     found: list[tuple[float, Stuck]] = []
     for rank, beat in beats.items():
-        silent = now - (beat.at if beat else since)
+        silent = now - max(beat.at if beat else since, since)
+        quiet = min(beat.quiet, now - since) if beat else 0.0
         if silent > limit:
             why = f"gave no sign of life for {silent:.0f} s (stopped, or in code that lets no thread run)"
             found.append((silent, Stuck(rank, why)))
-        elif beat and not beat.waits and beat.quiet > limit:
-            why = f"did not move for {beat.quiet:.0f} s, and waits for no other rank"
-            found.append((beat.quiet, Stuck(rank, why)))
+        elif beat and not beat.waits and quiet > limit:
+            why = f"did not move for {quiet:.0f} s, and waits for no other rank"
+            found.append((quiet, Stuck(rank, why)))
     return max(found, key=lambda one: one[0])[1] if found else None
 
 
@@ -109,10 +133,9 @@ def stack_of(folder: Path, rank: int, pid: int) -> str:
 
 def main_thread(text: str, thread: int) -> str:
     """The frames of one thread out of what ``faulthandler`` wrote of all of them."""
-    blocks = [one for one in re.split(r"^(?=Thread |Current thread )", text, flags=re.MULTILINE) if one]
-    mine = [block for block in blocks if f"0x{thread:016x} " in block.splitlines()[0]]
-    frames = (mine or blocks or [""])[-1].strip().splitlines()[1:]
-    return "\n".join(line.rstrip() for line in frames[:_FRAMES])
+    stacks = by_thread(text)
+    lines = stacks.get(thread) or next(reversed(stacks.values()), [])
+    return "\n".join(lines[:_FRAMES])
 
 
 def kill(pid: int) -> None:

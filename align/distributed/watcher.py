@@ -11,7 +11,7 @@ from pathlib import Path
 from align.distributed.failures import is_done
 from align.distributed.pulse import PERIOD, Beat, read_beat
 from align.distributed.settings import LaunchSettings
-from align.distributed.watch import SHARE_OF_GRACE, Outside, is_alive, kill, stack_of, stuck, where
+from align.distributed.watch import SHARE_OF_GRACE, Judge, is_alive, kill, stack_of, where
 
 MERCY = 5.0
 """Seconds that ranks have to end by themselves after one has died."""
@@ -41,11 +41,9 @@ class Watcher(threading.Thread):
         self._folder = folder
         # on several nodes the agent says which ranks are here, and each shows itself by its first beat
         self._expected = range(settings.nproc) if settings.nodes == 1 else range(0)
-        self._limit = settings.grace * SHARE_OF_GRACE
         self._over = threading.Event()
-        self._since = time.monotonic()
         self._pids: dict[int, int] = {}
-        self._outside = Outside()
+        self._judge = Judge(settings.grace * SHARE_OF_GRACE)
 
     def __enter__(self) -> Watcher:
         self.start()
@@ -76,7 +74,7 @@ class Watcher(threading.Thread):
             if now - min(fell) > MERCY:
                 self._end(alive)
             return
-        found = stuck(self._outside.refreshed(alive, now), now, self._since, self._limit)
+        found = self._judge.stuck(alive, now)
         if found is not None and self.hung is None:
             beat = alive[found.rank]
             stack = stack_of(self._folder, found.rank, beat.pid) if beat else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import hashlib
+import json
 import signal
 import socket
 import subprocess
@@ -12,17 +13,18 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from align.distributed import pulse
 from align.distributed.failures import Failure, culprit, read_failure, write_done, write_failure
-from align.distributed.pulse import Beat, Pulse, at_work, excused, mark, process_state, read_beat
+from align.distributed.pulse import Beat, Pulse, at_work, beat_file, excused, mark, process_state, read_beat
+from align.distributed.settings import LaunchSettings
 from align.distributed.verdict import Ends, verdict
 from align.distributed.watch import Outside, main_thread, stuck, where
-from align.distributed.watcher import Hung
+from align.distributed.watcher import Hung, Watcher
 from align.errors import DataError, RankError, StoppedElsewhere, Terminated
 
 
@@ -50,6 +52,31 @@ def test_who_hangs(beats: dict[int, Beat | None], rank: int | None) -> None:
 
 def test_a_rank_has_time_to_begin() -> None:
     assert stuck({0: None}, now=100.0, since=95.0, limit=10.0) is None
+
+
+def test_what_was_before_the_watch_began_is_held_against_nobody() -> None:
+    assert stuck({0: beat(at=70), 1: beat(quiet=30)}, now=100.0, since=95.0, limit=10.0) is None
+
+
+def test_a_machine_that_stood_still_is_no_hang(tmp_path: Path) -> None:
+    """Signs of life and the watch stop for a minute at once; a rank that is silent from then on hangs."""
+    silent = subprocess.Popen(["sleep", "600"])
+    try:
+        watcher = Watcher(tmp_path, LaunchSettings(nproc=1, grace=10))
+        start = time.monotonic()
+        sign = replace(beat(at=start), pid=silent.pid)
+        beat_file(tmp_path, 0).write_text(json.dumps(asdict(sign)))
+        for second in (0, 1, 2, 62, 63, 64, 65, 66, 67, 68):
+            watcher._look(start + second)
+            assert watcher.hung is None, second
+        for second in (69, 70):
+            watcher._look(start + second)
+        assert watcher.hung is not None
+        assert watcher.hung.why.startswith("gave no sign of life for 8 s")
+        assert silent.wait(PATIENCE) == -signal.SIGKILL
+    finally:
+        silent.kill()
+        silent.wait()
 
 
 def test_a_process_at_work_is_alive_without_a_sign() -> None:

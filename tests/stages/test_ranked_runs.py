@@ -70,8 +70,9 @@ def test_a_rank_that_is_killed_costs_the_steps_since_the_last_checkpoint(tmp_pat
     assert record(tmp_path / "run")["state"] == "terminated"
     assert checkpoints.steps_in(tmp_path / "run" / "checkpoints")[-1] == len(lines(tmp_path / "run"))
 
-    assert finish(started(tmp_path / "run", "resume=true"))[0] == 0
-    assert finish(whole)[0] == 0
+    for process in (started(tmp_path / "run", "resume=true"), whole):
+        code, said = finish(process)
+        assert code == 0, said
     assert lines(tmp_path / "run") == lines(tmp_path / "whole")
     for file in ("model/model.safetensors", "results.json"):
         assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
