@@ -57,4 +57,7 @@ def _run(words: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    from align.distributed.rank import end
+
+    end(code)

@@ -51,4 +51,6 @@ def _struck(take_step: Any, at: list[int] | None, rank: int) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    from align.distributed.rank import end
+
+    end(main(Path(sys.argv[1])))

@@ -65,6 +65,13 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+def end(code: int) -> NoReturn:
+    """Ends the process of a command: one of several ranks as ``leave`` does, any other as every program."""
+    if world().size > 1:
+        leave(code)
+    sys.exit(code)
+
+
 def share_cores() -> None:
     """Gives this rank its part of the cores, before torch counts them; what the user has set stays."""
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -13,6 +13,7 @@ import yaml
 
 from align.answer import answered
 from align.distributed.by_hand import as_rank, is_rank, watching
+from align.distributed.rank import end
 from align.distributed.start import start
 from align.run import Run
 from align.typed import typed_run
@@ -48,4 +49,4 @@ def obey(directory: Path, *words: str) -> int | None:
 
 
 if __name__ == "__main__":
-    sys.exit(answered(lambda: obey(Path(sys.argv[1]), *sys.argv[2:])))
+    end(answered(lambda: obey(Path(sys.argv[1]), *sys.argv[2:])))

@@ -17,6 +17,7 @@ from each_stage import write_each_stage  # noqa: E402
 from torch import nn  # noqa: E402
 
 from align.distributed.engine import open_engine  # noqa: E402
+from align.distributed.rank import end  # noqa: E402
 from align.distributed.world import world  # noqa: E402
 from align.errors import NonFiniteError  # noqa: E402
 from align.settings import DeepspeedSettings  # noqa: E402
@@ -48,4 +49,4 @@ if __name__ == "__main__":
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     code = write_each_stage(Path(sys.argv[1]), "told", _refused)
     assert "mlflow" not in sys.modules, "seconds for what nothing here calls"
-    sys.exit(code)
+    end(code)

@@ -117,8 +117,11 @@ def test_ranks_work_together_and_share_the_cores(launched: Launched, tmp_path: P
 
 
 @pytest.mark.medium
-def test_work_that_is_done_is_not_lost_to_how_a_rank_ends(launched: Launched, tmp_path: Path) -> None:
-    code, said = launched("work.what=spoil").finish()
+@pytest.mark.parametrize("launcher", [("launch.nproc=2",), TORCHRUN], ids=["own", "torchrun"])
+def test_work_that_is_done_is_not_lost_to_how_a_rank_ends(
+    launcher: tuple[str, ...], launched: Launched, tmp_path: Path
+) -> None:
+    code, said = launched("work.what=spoil", launcher=launcher).finish()
     assert code == 0, said
     assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] == "completed"
 
