@@ -11,7 +11,8 @@ from torch import nn
 from align.models import products
 from align.models.products import Linear, mkl_is_slow, product, quicken
 
-AMD = "processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC\n"
+AMD = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 avx512f sha_ni\n"
+OLDER_AMD = AMD.replace(" avx512f", "")
 INTEL = AMD.replace("AuthenticAMD", "GenuineIntel")
 ARM = "processor\t: 0\nBogoMIPS\t: 50.00\n"
 
@@ -137,9 +138,15 @@ def test_a_quick_model_is_saved_and_copied_as_it_was(slow):
 
 @pytest.mark.parametrize(
     ("cpuinfo", "machine", "slow"),
-    [(AMD, "x86_64", True), (INTEL, "x86_64", False), (ARM, "aarch64", False), (None, "x86_64", False)],
+    [
+        (AMD, "x86_64", True),
+        (OLDER_AMD, "x86_64", False),
+        (INTEL, "x86_64", False),
+        (ARM, "aarch64", False),
+        (None, "x86_64", False),
+    ],
 )
-def test_only_processors_of_other_makers_gain(tmp_path, monkeypatch, cpuinfo, machine, slow):
+def test_only_processors_of_other_makers_with_avx512_gain(tmp_path, monkeypatch, cpuinfo, machine, slow):
     path = tmp_path / "cpuinfo"
     if cpuinfo is not None:
         path.write_text(cpuinfo)
