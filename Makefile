@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
-demo: $(STAMP) ## run the whole loop on the embedded world (about 6 minutes)
+demo: $(STAMP) ## run the whole loop on the embedded world (about 5 minutes)
 	@echo "== sft -> reward -> dpo -> evaluate -> ppo -> evaluate on the embedded world =="
 	$(BIN)/python -m align stage=pipeline
 
