@@ -53,23 +53,18 @@ def guarded(folder: Path, work: Callable[[], None]) -> int:
     return 0
 
 
-def leave(code: int) -> NoReturn:
-    """Ends the process once all that was put off to its end is done, without taking the interpreter apart.
+def end(code: int) -> NoReturn:
+    """Ends the process of a command; one of several ranks without taking the interpreter apart.
 
     Threads of C++ libraries that still run by then abort now and then, and a run that is whole, each rank's
-    work written down as done, would be told to have failed by SIGABRT.
+    work written down as done, would be told to have failed by SIGABRT. What was put off to the end is done.
     """
+    if world().size == 1:
+        sys.exit(code)
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def end(code: int) -> NoReturn:
-    """Ends the process of a command: one of several ranks as ``leave`` does, any other as every program."""
-    if world().size > 1:
-        leave(code)
-    sys.exit(code)
 
 
 def share_cores() -> None:
@@ -94,4 +89,4 @@ def _linger(folder: Path, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    leave(main(Path(sys.argv[1])))
+    end(main(Path(sys.argv[1])))

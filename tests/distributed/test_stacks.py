@@ -5,29 +5,21 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from held_threads import held_thread
+
 from align.distributed.stacks import Frame, Stacks, by_thread
 
 
 def test_where_each_thread_is() -> None:
-    holds, over = threading.Event(), threading.Event()
-
-    def other_thread() -> None:
-        holds.set()
-        over.wait()
-
-    thread = threading.Thread(target=other_thread)
-    thread.start()
-    holds.wait()
     stacks = Stacks()
-    for _ in range(2):
-        found = stacks.take()
-        mine, others = found[threading.get_ident()], found[thread.ident or 0]
-        assert mine[1] == Frame(__file__, mine[1].line, "test_where_each_thread_is")
-        assert "stacks.take()" in Path(__file__).read_text().splitlines()[mine[1].line - 1]
-        assert "other_thread" in [one.function for one in others]
-        assert Path(others[0].file) == Path(threading.__file__)
-    over.set()
-    thread.join()
+    with held_thread() as thread:
+        for _ in range(2):
+            found = stacks.take()
+            mine, others = found[threading.get_ident()], found[thread.ident or 0]
+            assert mine[1] == Frame(__file__, mine[1].line, "test_where_each_thread_is")
+            assert "stacks.take()" in Path(__file__).read_text().splitlines()[mine[1].line - 1]
+            assert "stands_here" in [one.function for one in others]
+            assert Path(others[0].file) == Path(threading.__file__)
 
 
 def test_of_several_dumps_the_newest_counts() -> None:

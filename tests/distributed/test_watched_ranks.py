@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from held_threads import held_thread
 
 from align.distributed import pulse
 from align.distributed.failures import Failure, culprit, read_failure, write_done, write_failure
@@ -127,24 +128,13 @@ def test_where_a_rank_was_is_said_in_words() -> None:
 
 def test_the_main_threads_frames_are_taken_from_a_dump_of_all(tmp_path: Path) -> None:
     """The dump is a real one of this process, from another thread than the main one."""
-    holds, over = threading.Event(), threading.Event()
-
-    def other_thread() -> None:
-        holds.set()
-        over.wait()
-
-    thread = threading.Thread(target=other_thread)
-    thread.start()
-    holds.wait()
-    with (tmp_path / "dump").open("w+") as file:
+    with held_thread(), (tmp_path / "dump").open("w+") as file:
         faulthandler.dump_traceback(file, all_threads=True)
         file.seek(0)
         text = file.read()
-    over.set()
-    thread.join()
-    assert "other_thread" in text
+    assert "stands_here" in text
     mine = main_thread(text, threading.main_thread().ident or 0)
-    assert "other_thread" not in mine
+    assert "stands_here" not in mine
     assert "test_the_main_threads_frames" in mine
     assert main_thread("", 3) == ""
 
