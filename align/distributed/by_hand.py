@@ -28,6 +28,9 @@ from align.distributed.watcher import MERCY
 from align.distributed.world import world
 from align.errors import ConfigError, RankError
 
+_ended: list[int] = []
+"""Exit codes of the commands that this process has done as a rank."""
+
 
 def is_rank(words: Sequence[str]) -> bool:
     """Whether a launcher has started this process as one of several; ``srun``'s words become torch's.
@@ -69,6 +72,7 @@ def as_rank(work: Callable[[], None]) -> int:
     # the last one out: the others may still read what each stopped at
     if all(has_ended(folder, rank) and not beat_file(folder, rank).exists() for rank in ranks_here()):
         shutil.rmtree(folder, ignore_errors=True)
+    _ended.append(code)
     return code
 
 
@@ -156,6 +160,8 @@ def _common_folder() -> Path:
     parts = [os.environ.get(name, "") for name in names]
     if "TORCHELASTIC_RUN_ID" in os.environ:
         parts.append(str(os.getppid()))
+    # of its own for each command: a rank that is slower to leave the last one removes what it shared there
+    parts.append(str(len(_ended)))
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"align-ranks-{os.getuid()}-{key}"
     folder.mkdir(mode=0o700, exist_ok=True)
